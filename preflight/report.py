@@ -1,0 +1,78 @@
+"""What `inspect` answers: values that reporters write down and never compute from.
+
+The names and the shape are Contract B (`schemas/report.schema.json`); what could not be computed is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from preflight.finding import Finding
+from preflight.spec import Spec
+
+Verdict = Literal["fits", "tight", "does-not-fit", "cannot-judge"]
+COMPONENTS = ("weights", "adapters", "gradients", "optimizer", "activations", "overhead")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """A stretch of the run with its own peak, in bytes on the worst GPU: load, encode, step, sample, save."""
+
+    name: str
+    allocated_bytes: int | None
+    reserved_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Bytes on one GPU. `components` sum to `peak_bytes`; `resident` names in detail what stays between steps."""
+
+    peak_bytes: int | None = None
+    peak_phase: str | None = None
+    capacity_bytes: int | None = None
+    usable_bytes: int | None = None
+    activation_bytes: int | None = None
+    activation_limit_bytes: int | None = None
+    phases: tuple[Phase, ...] = ()
+    components: Mapping[str, int | None] = field(default_factory=lambda: dict.fromkeys(COMPONENTS))
+    resident: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reduction:
+    """A change that was computed again and fits: `changes` in canonical words, `keys` in the user's own."""
+
+    changes: Mapping[str, Any]
+    keys: Mapping[str, Any]
+    peak_bytes: int
+    summary: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """One config, judged. `header` is the one line a person recognises the run by."""
+
+    config: str
+    adapter: str | None = None
+    verdict: Verdict = "cannot-judge"
+    header: str | None = None
+    spec: Spec | None = None
+    memory: Memory = field(default_factory=Memory)
+    findings: tuple[Finding, ...] = ()
+    reductions: tuple[Reduction, ...] = ()
+
+    def passes(self, *, strict: bool = False) -> bool:
+        """Whether the launch may go on: fits or tight, no error found, and under `strict` no warning either."""
+        refused = {"error", "warning"} if strict else {"error"}
+        return self.verdict in ("fits", "tight") and not any(f.severity in refused for f in self.findings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    results: tuple[Result, ...]
+
+    def exit_status(self, *, strict: bool = False) -> int:
+        """0 when every config passes, else 1."""
+        return 0 if all(result.passes(strict=strict) for result in self.results) else 1

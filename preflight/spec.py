@@ -1,0 +1,195 @@
+"""The canonical description of a run: what adapters produce and the only thing the engine reads.
+
+`schemas/spec.schema.json` says which values are legal; `Spec.from_mapping` expects data that has passed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar, get_type_hints
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+Placement = Literal["cached", "online", "offloaded"]
+Strategy = Literal["none", "dp", "ddp", "fsdp", "zero1", "zero2", "zero3"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """`name` is a catalog id; `dims` overrides its dimensions, or gives all for a family without fixed sizes."""
+
+    name: str
+    dims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lora:
+    """`targets` are matched as peft does: a module whose name is a target or ends with "." + target."""
+
+    rank: int
+    alpha: float | None = None
+    targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    dtype: Dtype = "fp32"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimizer:
+    """`bits` per element of each state: 32, 16 or 8 (bitsandbytes, blockwise)."""
+
+    name: str = "adamw"
+    bits: Literal[8, 16, 32] = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """`batch` is per GPU; `zero_grad` says when the trainer drops gradients, so whether they live in the forward."""
+
+    method: Literal["lora", "full"]
+    lora: Lora | None = None
+    batch: int = 1
+    accumulation: int = 1
+    checkpointing: bool | Mapping[str, float] = False
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    ema: bool = False
+    zero_grad: Literal["after-step", "before-backward"] = "after-step"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step."""
+
+    height: int
+    width: int
+    frames: int = 1
+    text_tokens: int | None = None
+    latents: Placement = "cached"
+    text: Placement = "cached"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precision:
+    """`master` is the dtype of the copy that the optimizer updates beside low-precision weights (DeepSpeed); null: none.
+
+    `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's.
+    """
+
+    weights: Dtype = "bf16"
+    autocast: Literal["bf16", "fp16"] | None = None
+    quantization: str = "none"
+    master: Literal["fp32"] | None = None
+    text_encoder: Dtype | None = None
+    vae: Dtype | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parallel:
+    """`gpus` counts all ranks of the run. `sequence` and `tensor` divide one replica; the rest is data-parallel."""
+
+    gpus: int = 1
+    nodes: int = 1
+    strategy: Strategy = "none"
+    sequence: int = 1
+    tensor: int = 1
+    reshard: bool = True
+    compute: Dtype | None = None
+    reduce: Dtype | None = None
+
+    @property
+    def data_parallel(self) -> int:
+        """How many replicas see different samples: GPUs ÷ (sequence x tensor)."""
+        return max(1, self.gpus // (self.sequence * self.tensor))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Offload:
+    optimizer: bool = False
+    parameters: bool = False
+    activations: bool = False
+    blocks: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Validation during training: `every` in steps; a null size is the training size; `batch` samples at once per GPU."""
+
+    every: int | None = None
+    height: int | None = None
+    width: int | None = None
+    frames: int | None = None
+    steps: int | None = None
+    guidance: bool = True
+    batch: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Save:
+    every: int | None = None
+    keep: int | None = None
+    optimizer: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardware:
+    """`gpu` is a catalog id or alias; host memory and disk are per node."""
+
+    gpu: str | None = None
+    host_memory_gib: float | None = None
+    disk_free_gib: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    model: Model
+    train: Train
+    data: Data
+    precision: Precision = field(default_factory=Precision)
+    parallel: Parallel = field(default_factory=Parallel)
+    offload: Offload = field(default_factory=Offload)
+    sample: Sample | None = None
+    save: Save | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Spec:
+        """The spec in `data`, which must have passed `spec.schema.json`."""
+        return _build(cls, {key: value for key, value in data.items() if key != "preflight"})
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain data with every key, `preflight: 1` first; reading it back gives an equal spec."""
+        return {"preflight": 1, **_plain(self)}
+
+    @property
+    def effective_batch(self) -> int:
+        """Samples per optimizer step over the whole run: batch x accumulation x data-parallel degree."""
+        return self.train.batch * self.train.accumulation * self.parallel.data_parallel
+
+
+T = TypeVar("T")
+
+
+def _build(cls: type[T], data: Mapping[str, Any]) -> T:
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for f in fields(cls):  # type: ignore[arg-type]  # every cls here is one of the dataclasses above
+        if f.name not in data or (data[f.name] is None and f.default is MISSING):
+            continue
+        values[f.name] = _value(hints[f.name], data[f.name])
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    for option in getattr(hint, "__args__", (hint,)):
+        if is_dataclass(option) and isinstance(value, Mapping):
+            return _build(option, value)  # type: ignore[arg-type]  # a class, as the hint holds types
+    if isinstance(value, list):
+        return tuple(value)
+    return MappingProxyType(dict(value)) if isinstance(value, Mapping) else value
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple | list) else value
