@@ -69,7 +69,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Precision:
-    """`master` is the dtype of the copy that the optimizer updates beside low-precision weights (DeepSpeed); null: none.
+    """`master`: dtype of the copy the optimizer updates beside low-precision weights (DeepSpeed); null: none.
 
     `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's.
     """
@@ -111,7 +111,7 @@ class Offload:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Validation during training: `every` in steps; a null size is the training size; `batch` samples at once per GPU."""
+    """Validation: `every` in steps; a null size is the training size; `batch` samples at once per GPU."""
 
     every: int | None = None
     height: int | None = None
