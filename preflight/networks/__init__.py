@@ -1,0 +1,1 @@
+"""Network families, one a file: the forward pass of the original, in tape operators."""

@@ -1,0 +1,30 @@
+"""Activations, and what each keeps: its input, or its result (derivatives.yaml)."""
+
+from __future__ import annotations
+
+from preflight.tape.tensor import Call, Grads, Tensor
+
+
+def keeps_input(x: Tensor) -> Tensor:
+    """gelu, silu, leaky_relu, elu: a new tensor; the input is kept."""
+    return x.tape.compute((x,), _backward, x.shape, x.dtype, saved=(x,))
+
+
+def keeps_result(x: Tensor) -> Tensor:
+    """tanh, sigmoid, relu, exp, rsqrt: a new tensor, which is kept itself."""
+    return x.tape.compute((x,), _backward, x.shape, x.dtype, keeps_result=True)
+
+
+def in_place(x: Tensor) -> Tensor:
+    """relu_, leaky_relu_, elu_: the input's own memory, which is kept."""
+    out = x.detach()
+    return x.tape.record((x,), out, _backward, (out.detach(),))
+
+
+gelu = silu = keeps_input
+tanh = relu = sigmoid = keeps_result
+
+
+def _backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    return (grad.tape.empty(grad.shape, call.saved[0].dtype),)

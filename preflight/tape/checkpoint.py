@@ -1,0 +1,73 @@
+"""Activation checkpointing without reentry (torch/utils/checkpoint.py: _checkpoint_without_reentrant_generator).
+
+The forward runs with its saved tensors dropped; only the arguments stay. When the backward pass first asks for one of them, the
+function runs again up to the last tensor that is needed, and each is handed out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from preflight.tape.tensor import Tape, Tensor
+
+
+class _EnoughRecomputed(Exception):  # noqa: N818  # a signal, not an error, as torch's _StopRecomputationError
+    """Every saved tensor is there again: the rest of the function need not run."""
+
+
+class Frame:
+    """One checkpointed call."""
+
+    __slots__ = ("arguments", "autocast", "count", "function", "recovered", "replaying", "tape")
+
+    def __init__(self, tape: Tape, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.tape, self.function, self.arguments = tape, function, arguments
+        self.autocast = tape.autocast
+        self.count = 0
+        self.recovered: list[tuple[Any, ...] | None] = []
+        self.replaying = False
+
+    def drop(self) -> int:
+        """A node of the forward gives up what it would have saved; the answer is its slot."""
+        self.count += 1
+        return self.count - 1
+
+    def offer(self, saved: tuple[Any, ...]) -> None:
+        """While the function runs again, take what an operator is about to save."""
+        if self.replaying and any(x is not None for x in saved):
+            self.recovered.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in saved))
+            if len(self.recovered) == self.count:
+                raise _EnoughRecomputed
+
+    def recover(self, slot: int) -> tuple[Any, ...]:
+        """What the node of `slot` saved, handed out once."""
+        if not self.recovered:
+            self._run_again()
+        saved, self.recovered[slot] = self.recovered[slot], None
+        assert saved is not None
+        return saved
+
+    def _run_again(self) -> None:
+        tape = self.tape
+        grad_enabled, frame = tape.grad_enabled, tape.frame
+        tape.grad_enabled, tape.frame, self.replaying = True, self, True
+        try:
+            with tape.autocasting(self.autocast):
+                self.function(*(x.detach_like() if isinstance(x, Tensor) else x for x in self.arguments))
+        except _EnoughRecomputed:
+            pass
+        finally:
+            tape.grad_enabled, tape.frame, self.replaying = grad_enabled, frame, False
+
+
+def checkpoint(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)`, keeping its arguments in place of what it would save."""
+    tape = next(x for x in arguments if isinstance(x, Tensor)).tape
+    if not tape.grad_enabled or tape.frame is not None:
+        return function(*arguments)
+    tape.frame = Frame(tape, function, arguments)
+    try:
+        return function(*arguments)
+    finally:
+        tape.frame = None

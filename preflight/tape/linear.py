@@ -1,0 +1,82 @@
+"""Matrix products and convolutions: the input is kept if the weight trains, the weight if the input wants a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from preflight.tape.autocast import lower
+from preflight.tape.meter import Size
+from preflight.tape.tensor import Call, Grads, Shape, Tensor
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (…, in) by weight (out, in) gives (…, out). derivatives.yaml: addmm, mm."""
+    # autocast casts a call's arguments from the last to the first (they are C++ arguments), which the backward order shows
+    bias = lower(bias) if bias is not None else None
+    weight = lower(weight)
+    x = lower(x)
+    return _product(x, weight, bias, (*x.shape[:-1], weight.shape[0]))
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Batched product (…, n, k) by (…, k, m); both operands may want a gradient. derivatives.yaml: bmm."""
+    b = lower(b)
+    a = lower(a)
+    return _product(a, b, None, (*a.shape[:-1], b.shape[-1]))
+
+
+def conv(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int = 0,
+) -> Tensor:
+    """x (B, C, *size) by weight (out, C, *kernel). derivatives.yaml: convolution."""
+    kernel = weight.shape[2:]
+    strides, paddings = _each(stride, len(kernel)), _each(padding, len(kernel))
+    size = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(x.shape[2:], kernel, strides, paddings, strict=True))
+    return _convolution(x, weight, bias, weight.shape[0], size)
+
+
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: Sequence[int] | int = 1,
+    padding: Sequence[int] | int = 0,
+    output_padding: Sequence[int] | int = 0,
+) -> Tensor:
+    """x (B, C, *size) by weight (C, out, *kernel), upsampling by the stride."""
+    kernel = weight.shape[2:]
+    strides, paddings, extra = (_each(v, len(kernel)) for v in (stride, padding, output_padding))
+    size = tuple((n - 1) * s - 2 * p + k + e for n, k, s, p, e in zip(x.shape[2:], kernel, strides, paddings, extra, strict=True))
+    return _convolution(x, weight, bias, weight.shape[1], size)
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, channels: Size, size: Shape) -> Tensor:
+    bias = lower(bias) if bias is not None else None
+    weight = lower(weight)
+    x = lower(x)
+    return _product(x, weight, bias, (x.shape[0], channels, *size))
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
+    saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
+    context = (x.shape, weight.shape, bias.shape if bias is not None else None)
+    return x.tape.compute((x, weight, bias), _product_backward, shape, x.dtype, saved=saved, context=context)
+
+
+def _each(value: Sequence[int] | int, dimensions: int) -> Sequence[int]:
+    return (value,) * dimensions if isinstance(value, int) else value
+
+
+def _product_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    tape, (x_shape, weight_shape, bias_shape) = grad.tape, call.context
+    weight = tape.empty(weight_shape, grad.dtype) if call.needs[1] else None
+    bias = tape.empty(bias_shape, grad.dtype) if call.needs[2] else None
+    x = tape.empty(x_shape, grad.dtype) if call.needs[0] else None
+    return (x, weight, bias)

@@ -1,0 +1,245 @@
+"""Modules: parameters with names, as torch.nn has them, so that LoRA targets and parameter counts mean the same here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from preflight.tape import linear as ops
+from preflight.tape import normalization
+from preflight.tape.checkpoint import checkpoint
+from preflight.tape.meter import Segment
+from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
+
+
+class Module:
+    """Parameters and modules are its attributes; lists of modules are numbered."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.forward(*arguments, **options)
+
+    def forward(self, *arguments: Any, **options: Any) -> Any:
+        raise NotImplementedError
+
+    def children(self) -> Iterator[tuple[str, Module, int]]:
+        """Name, module, and how many of the network's modules it stands for."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value, 1
+            elif isinstance(value, list | tuple):
+                yield from ((f"{name}.{i}", item, 1) for i, item in enumerate(value) if isinstance(item, Module))
+
+    def modules(self, prefix: str = "", copies: int = 1) -> Iterator[tuple[str, Module, int]]:
+        """Itself and everything below: dotted name, module, copies."""
+        yield prefix, self, copies
+        for name, child, times in self.children():
+            yield from child.modules(f"{prefix}.{name}" if prefix else name, copies * times)
+
+    def parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Every parameter with its dotted name; `Parameter.copies` is set to how many it stands for."""
+        return ((name, tensor) for name, tensor in self.tensors() if not isinstance(tensor, Buffer))
+
+    def tensors(self) -> Iterator[tuple[str, Parameter]]:
+        """Parameters and buffers."""
+        for prefix, module, copies in self.modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    value.copies = copies
+                    yield (f"{prefix}.{name}" if prefix else name), value
+
+    def bind(self, tape: Tape) -> None:
+        """Let every parameter and buffer record on `tape`."""
+        for _, tensor in self.tensors():
+            tensor.tape = tape
+
+
+class Linear(Module):
+    """y = x Wᵀ + b, and with an adapter + B A x, as peft/tuners/lora/layer.py: Linear.forward computes it."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        self.weight = Parameter((outputs, inputs))
+        self.bias = Parameter((outputs,)) if bias else None
+        self.lora_A: Parameter | None = None
+        self.lora_B: Parameter | None = None
+
+    def adapt(self, rank: int) -> None:
+        """Add a LoRA adapter of `rank`."""
+        outputs, inputs = self.weight.shape
+        self.lora_A, self.lora_B = Parameter((rank, inputs)), Parameter((outputs, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = ops.linear(x, self.weight, self.bias)
+        if self.lora_A is None or self.lora_B is None:
+            return result
+        dtype = result.dtype
+        x = x.to(self.lora_A.dtype)  # peft: _cast_input_dtype
+        result = result + ops.linear(ops.linear(x, self.lora_A), self.lora_B) * 1.0
+        return result.to(dtype)
+
+
+class Conv(Module):
+    """A convolution of one, two or three dimensions, by the length of its kernel."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, ...],
+        *,
+        stride: tuple[int, ...] | int = 1,
+        padding: tuple[int, ...] | int = 0,
+        bias: bool = True,
+    ) -> None:
+        self.weight = Parameter((outputs, inputs, *kernel))
+        self.bias = Parameter((outputs,)) if bias else None
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv(x, self.weight, self.bias, stride=self.stride, padding=self.padding)
+
+
+class ConvTranspose(Module):
+    """A transposed convolution."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, ...],
+        *,
+        stride: int,
+        padding: int = 0,
+        output_padding: int = 0,
+    ) -> None:
+        self.weight = Parameter((inputs, outputs, *kernel))
+        self.bias = Parameter((outputs,))
+        self.stride, self.padding, self.output_padding = stride, padding, output_padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.conv_transpose(
+            x, self.weight, self.bias, stride=self.stride, padding=self.padding, output_padding=self.output_padding
+        )
+
+
+class LayerNorm(Module):
+    """torch.nn.LayerNorm over the last dimension."""
+
+    def __init__(self, width: int, *, affine: bool = True) -> None:
+        self.weight = Parameter((width,)) if affine else None
+        self.bias = Parameter((width,)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalization.layer_norm(x, self.weight, self.bias)
+
+
+class FP32LayerNorm(LayerNorm):
+    """Casts everything to float32 and back (diffusers/models/normalization.py: FP32LayerNorm)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = x.dtype
+        weight = self.weight.float() if self.weight is not None else None
+        bias = self.bias.float() if self.bias is not None else None
+        return normalization.layer_norm(x.float(), weight, bias).to(dtype)
+
+
+class RMSNorm(Module):
+    """torch.nn.RMSNorm over the last dimension."""
+
+    def __init__(self, width: int) -> None:
+        self.weight = Parameter((width,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalization.rms_norm(x, self.weight)
+
+
+class Checkpointing:
+    """Which blocks are checkpointed: none, all, units of `every` blocks, or the last `fraction` of them."""
+
+    def __init__(self, policy: bool | Mapping[str, float] = False) -> None:
+        self.every = int(policy["every"]) if isinstance(policy, Mapping) and "every" in policy else 1
+        fraction = policy.get("fraction", 1.0) if isinstance(policy, Mapping) else float(policy)
+        self.fraction = float(fraction)
+
+    def covers(self, block: int, blocks: int) -> bool:
+        """HunyuanDiT hydit/modules/models.py: `--gc-rate` checkpoints the blocks from depth x (1 - rate) on."""
+        return block >= blocks - int(blocks * self.fraction)
+
+
+class Blocks(Module):
+    """`count` blocks in a row. Neighbours of one kind are walked three at a time: the middle one stands for the others.
+
+    `kind(i)` tells blocks apart that are built or used differently; whether they are checkpointed is told apart anyway, and with
+    `mirrored` also whether their mirror image is (a U-shaped network's long skips tie block i to block count - 1 - i).
+    """
+
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[int], Module],
+        checkpointing: Checkpointing,
+        kind: Callable[[int], Hashable] = lambda _: None,
+        *,
+        mirrored: bool = False,
+        extend: bool = True,
+    ) -> None:
+        def tell(i: int) -> tuple[Hashable, bool, bool]:
+            return kind(i), checkpointing.covers(i, count), mirrored and checkpointing.covers(count - 1 - i, count)
+
+        self._runs: list[tuple[int, int, list[Module], bool]] = []
+        for (_, covered, _), group in groupby(range(count), key=tell):
+            indices = list(group)
+            for start, units, length in _units(indices, checkpointing.every if covered else 1):
+                for first, copies in _walked(start, units, length, extend=extend):
+                    modules = [make(first + i) for i in range(length)]
+                    self._runs.append((first, copies, modules, covered))
+
+    def children(self) -> Iterator[tuple[str, Module, int]]:
+        for first, copies, modules, _ in self._runs:
+            yield from ((str(first + i), module, copies) for i, module in enumerate(modules))
+
+    def walk(self, tape: Tape) -> Iterator[Callable[..., Any]]:
+        """The blocks to call, in order; what each does is counted for all that it stands for."""
+        for _, copies, modules, covered in self._runs:
+            tape.meter.begin(Segment(copies))
+            unit = modules[0] if len(modules) == 1 else _Unit(modules)
+            yield _checkpointed(unit) if covered else unit
+        tape.meter.begin(Segment())
+
+
+class _Unit(Module):
+    """Several blocks called as one: each takes the place of its first arguments' values in the next one's call."""
+
+    def __init__(self, modules: list[Module]) -> None:
+        self._modules = modules
+
+    def forward(self, *arguments: Any) -> Any:
+        out: Any = None
+        for module in self._modules:
+            out = module(*arguments)
+            results = out if isinstance(out, tuple) else (out,)
+            arguments = (*results, *arguments[len(results) :])
+        return out
+
+
+def _checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments: checkpoint(function, *arguments)
+
+
+def _units(indices: list[int], size: int) -> Iterator[tuple[int, int, int]]:
+    """(first block, units, blocks a unit) covering `indices` in units of `size`, the rest in a shorter one."""
+    units, rest = divmod(len(indices), size)
+    if units:
+        yield indices[0], units, size
+    if rest:
+        yield indices[0] + units * size, 1, rest
+
+
+def _walked(start: int, units: int, length: int, *, extend: bool) -> Iterator[tuple[int, int]]:
+    """(first block, copies) of each unit that is walked."""
+    if units <= 3 or not extend:
+        yield from ((start + i * length, 1) for i in range(units))
+        return
+    yield start, 1
+    yield start + length, units - 2
+    yield start + (units - 1) * length, 1
