@@ -9,10 +9,10 @@ from typing import Any
 from preflight.networks.common import FeedForward, TextProjection, TimestepEmbedding, timesteps
 from preflight.networks.network import Network, Shape
 from preflight.tape.activation import silu
-from preflight.tape.attention import flash_attention
+from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, Conv, FP32LayerNorm, Linear, Module, RMSNorm
-from preflight.tape.shaping import assign, cat, chunk, narrow, unbind
+from preflight.tape.shaping import assign, cat, chunk, exchange, narrow, unbind
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 Rotary = tuple[Tensor, Tensor]
@@ -49,7 +49,8 @@ class WanAttention(Module):
             key_image, value_image = self.add_k_proj(image), self.add_v_proj(image)
             key_image = self._heads(self.norm_added_k(key_image))
             attended_image = self._merge(_attend(query, key_image, self._heads(value_image)))
-        attended = self._merge(_attend(query, key, value)).type_as(query)
+        attend = _attend_exchanged if rotary is not None else _attend
+        attended = self._merge(attend(query, key, value)).type_as(query)
         if attended_image is not None:
             attended = attended + attended_image
         return self.to_out[0](attended)
@@ -68,8 +69,18 @@ TEXT_TOKENS = 512  # transformer_wan.py: "512 is the context length of the text 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = flash_attention(query, key, value)
+    out = attention(query, key, value)
     return out.view(out.shape[0], out.shape[2], out.shape[1], out.shape[3])
+
+
+def _attend_exchanged(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Self-attention; under Ulysses (wan/distributed/ulysses.py) all tokens of a part of the heads, exchanged there and back."""
+    ranks = query.tape.sequence_ranks
+    if ranks == 1:
+        return _attend(query, key, value)
+    batch, tokens, heads, width = query.shape
+    out = _attend(*(exchange(x, batch, tokens * ranks, heads // ranks, width) for x in (query, key, value)))
+    return exchange(out, batch, tokens, heads, width)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -143,6 +154,9 @@ class ConditionEmbedder(Module):
 
 
 class Wan(Network):
+    divides_sequence = True
+    guidance_doubles = False  # wan/text2video.py and diffusers' pipeline_wan.py call it twice, one half after the other
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         self.heads, self.width = dims["num_attention_heads"], dims["attention_head_dim"]
         dim = self.heads * self.width
@@ -173,10 +187,10 @@ class Wan(Network):
         latents = tape.empty((shape.batch, self.inputs, frames, height, width), dtype)
         text = tape.empty((shape.batch, shape.text_tokens, self.text_dim), dtype)
         image = tape.empty((shape.batch, 257, self.image_dim), dtype) if self.image_dim is not None else None
-        out = self(tape, latents, text, image)
+        out = self(tape, latents, text, image, shape.sequence)
         return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
 
-    def forward(self, tape: Tape, latents: Tensor, text: Tensor, image: Tensor | None) -> Tensor:
+    def forward(self, tape: Tape, latents: Tensor, text: Tensor, image: Tensor | None, sequence: int) -> Tensor:
         batch, _, *size = latents.shape
         frames, height, width = (n // p for n, p in zip(size, self.patch, strict=True))
         tokens = frames * height * width
@@ -188,12 +202,18 @@ class Wan(Network):
         temb, projected, text = self.condition_embedder(tape, batch, text, image)
         dim = hidden.shape[2]
         projected = projected.view(batch, 6, dim)
+        if sequence > 1:  # Ulysses, first order: each rank keeps its part of the tokens, in attention its part of the heads
+            tokens = -(-tokens // sequence)
+            hidden = narrow(hidden, batch, tokens, dim).contiguous()
+            cos, sin = (narrow(x, 1, tokens, 1, self.width).contiguous() for x in (cos, sin))
         for block in self.blocks.walk(tape):
             hidden = block(hidden, text, projected, cos, sin)
 
         shift, scale = chunk(self.scale_shift_table + temb.view(batch, 1, dim), 2, 1)
         hidden = (self.norm_out(hidden.float()) * (1 + scale) + shift).type_as(hidden)
         hidden = self.proj_out(hidden)
+        if sequence > 1:  # gathered from all ranks
+            hidden = cat([hidden] * sequence, 1)
         return hidden.view(batch, self.outputs, *size).contiguous()
 
 

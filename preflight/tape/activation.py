@@ -22,7 +22,19 @@ def in_place(x: Tensor) -> Tensor:
 
 
 gelu = silu = keeps_input
-tanh = relu = sigmoid = keeps_result
+tanh = relu = sigmoid = rsqrt = keeps_result
+# functions of torch.nn.functional that a config may name
+BY_NAME = {
+    "gelu": gelu,
+    "silu": silu,
+    "swish": silu,
+    "mish": keeps_input,
+    "elu": keeps_input,
+    "leaky_relu": keeps_input,
+    "relu": relu,
+    "tanh": tanh,
+    "sigmoid": sigmoid,
+}
 
 
 def _backward(call: Call, grad: Tensor | None) -> Grads:

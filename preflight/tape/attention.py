@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from preflight.tape.activation import keeps_result
+from preflight.tape.linear import matmul
 from preflight.tape.tensor import Call, Grads, Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """scaled_dot_product_attention without a mask: q, k, v (B, heads, tokens, width) give (B, heads, tokens, width)."""
+    return _KERNELS[q.tape.attention](q, k, v)
 
 
 def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -18,6 +28,51 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     q, k, v = call.saved[:3]
+    # flash_attn/flash_api.cpp, mha_bwd: dq is summed up in float32 over query tokens rounded up to 128
+    batch, heads, tokens, width = q.shape
+    sums = grad.tape.empty((batch, heads, -(-tokens // 128) * 128, width), "fp32") if grad.tape.workspaces else None
     # the kernel makes all three, wanted or not
     grads = tuple(grad.tape.empty(x.shape, x.dtype) for x in (q, k, v))
+    del sums
     return tuple(g if wanted else None for g, wanted in zip(grads, call.needs, strict=True))
+
+
+def math_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The quadratic form (aten/src/ATen/native/transformers/attention.cpp: _scaled_dot_product_attention_math).
+
+    Low precision is raised to float32, the scale is split between q and k, and the scores of every pair of tokens are kept.
+    """
+    with _suspended(q):
+        query, key, value = q.to("fp32") * 1.0, k.to("fp32") * 1.0, v.to("fp32")
+        key = key.view(*key.shape[:-2], key.shape[-1], key.shape[-2])
+        scores = matmul(query, key)
+        del query, key
+        weights = keeps_result(scores)
+        del scores
+        return matmul(weights, value).to(q.dtype)
+
+
+@contextmanager
+def _suspended(q: Tensor) -> Iterator[None]:
+    """The composite runs below autocast, which does not cast inside it; the cache of casts stays."""
+    tape, before = q.tape, q.tape.autocast
+    tape.autocast = None
+    try:
+        yield
+    finally:
+        tape.autocast = before
+
+
+_KERNELS = {"flash": flash_attention, "efficient": flash_attention, "math": math_attention}
+
+
+def efficient_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The same with a mask (B, heads or 1, query tokens or 1, key tokens), which is kept as well.
+
+    The log-sum-exp is kept for query tokens rounded up to 32 (transformers/cuda/attention.cu: kAlignLSE), and the random state
+    that dropout would need. derivatives.yaml: _scaled_dot_product_efficient_attention.
+    """
+    if mask.dtype == "bool":
+        mask = q.tape.empty(mask.shape, q.dtype)  # sdp_utils: convert_boolean_attn_mask
+    rows = (((*q.shape[:2], -(-q.shape[2] // 32) * 32), "fp32"), ((), "int64"), ((), "int64"))
+    return q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v, mask), keeps_result=True, rows=rows)

@@ -48,7 +48,7 @@ def backward(loss: Tensor) -> None:
                     heapq.heappush(queue, -target)
                 buffer = pending[target]
                 buffer[edge.output] = result if buffer[edge.output] is None else _sum(buffer[edge.output])
-                del result
+                del result, buffer
         tape.meter.begin(Segment())
 
 
@@ -56,6 +56,9 @@ def accumulate(parameter: Parameter, gradient: Tensor) -> None:
     """torch/csrc/autograd/functions/accumulate_grad.h: the first gradient is taken as it is, later ones are added in place."""
     if parameter.grad is not None:
         return
+    ranks = gradient.tape.gradient_ranks
+    if ranks > 1:  # reduced, and only this rank's part of it stays
+        gradient = gradient.tape.empty((-(-parameter.numel // ranks),), gradient.dtype)
     storage = gradient.storage
     assert storage is not None
     if sys.getrefcount(storage) > _OWN_REFERENCES:  # somebody else still uses these bytes: the parameter gets its own

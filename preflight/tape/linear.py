@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from preflight.tape.autocast import lower
 from preflight.tape.meter import Size
+from preflight.tape.slicing import Slice, adjacent, as_slice
 from preflight.tape.tensor import Call, Grads, Shape, Tensor
 
 
@@ -15,7 +16,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     bias = lower(bias) if bias is not None else None
     weight = lower(weight)
     x = lower(x)
-    return _product(x, weight, bias, (*x.shape[:-1], weight.shape[0]))
+    shape = (*x.shape[:-1], weight.shape[0])
+    if not isinstance(x, Slice):
+        return _product(x, weight, bias, shape)
+    # Linear.cpp: an input whose bytes are apart is copied, and the bias added to the product
+    out = _product(adjacent(x), weight, bias, shape)
+    return out if bias is None else adjacent(as_slice(out))
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -75,6 +81,7 @@ def _each(value: Sequence[int] | int, dimensions: int) -> Sequence[int]:
 
 def _product_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
+    grad = adjacent(grad)
     tape, (x_shape, weight_shape, bias_shape) = grad.tape, call.context
     weight = tape.empty(weight_shape, grad.dtype) if call.needs[1] else None
     bias = tape.empty(bias_shape, grad.dtype) if call.needs[2] else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.tape.tensor import Call, Grads, Tensor
+from preflight.tape.tensor import Call, Grads, Tensor, numel
 
 
 def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -17,3 +17,44 @@ def _mse_backward(call: Call, grad: Tensor | None) -> Grads:
     return tuple(
         grad.tape.empty(x.shape, x.dtype) if wanted else None for x, wanted in zip((prediction, target), call.needs, strict=True)
     )
+
+
+def relative_lp_loss(x: Tensor, y: Tensor) -> Tensor:
+    """|x - y| / |y| of each sample, summed or averaged; x and y are (B, …). DiffSR utils/loss.py: LpLoss.rel with p = 2.
+
+    Both are taken to be contiguous, so that reshaping them copies nothing.
+    """
+    batch = x.shape[0]
+    flat = (batch, numel(x.shape[1:]))
+    difference_norms = _norm(x.view(*flat) - y.view(*flat))
+    norms = _norm(y.view(*flat))
+    both = (difference_norms, norms)
+    saved = (difference_norms if norms.requires_grad else None, norms)
+    ratio = x.tape.compute(both, _divided_backward, (batch,), x.dtype, saved=saved)
+    return x.tape.compute((ratio,), _reduced_backward, (), x.dtype, context=(batch,))
+
+
+def _norm(x: Tensor) -> Tensor:
+    """The 2-norm of each row of x (B, n); keeps x and the result. derivatives.yaml: linalg_vector_norm."""
+    return x.tape.compute((x,), _norm_backward, x.shape[:1], x.dtype, saved=(x,), keeps_result=True)
+
+
+def _norm_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    x, norms = call.saved
+    # functions.cpp: norm_backward is grad * (self / norm).masked_fill_(norm == 0, 0)
+    direction = grad.tape.empty(x.shape, x.dtype)
+    zero = grad.tape.empty(norms.shape, "bool")
+    out = grad.tape.empty(x.shape, x.dtype)
+    del direction, zero
+    return (out,)
+
+
+def _divided_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    return tuple(grad.tape.empty(grad.shape, grad.dtype) if wanted else None for wanted in call.needs)
+
+
+def _reduced_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    return (grad.view(*call.context),)  # expanded, not copied

@@ -133,6 +133,17 @@ class LayerNorm(Module):
         return normalization.layer_norm(x, self.weight, self.bias)
 
 
+class GroupNorm(Module):
+    """torch.nn.GroupNorm of x (B, C, *size)."""
+
+    def __init__(self, groups: int, channels: int) -> None:
+        self.groups = groups
+        self.weight, self.bias = Parameter((channels,)), Parameter((channels,))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return normalization.group_norm(x, self.groups, self.weight, self.bias)
+
+
 class FP32LayerNorm(LayerNorm):
     """Casts everything to float32 and back (diffusers/models/normalization.py: FP32LayerNorm)."""
 
@@ -200,10 +211,14 @@ class Blocks(Module):
 
     def walk(self, tape: Tape) -> Iterator[Callable[..., Any]]:
         """The blocks to call, in order; what each does is counted for all that it stands for."""
-        for _, copies, modules, covered in self._runs:
+        return (block for _, block in self.numbered(tape))
+
+    def numbered(self, tape: Tape) -> Iterator[tuple[int, Callable[..., Any]]]:
+        """The same, each with its number."""
+        for first, copies, modules, covered in self._runs:
             tape.meter.begin(Segment(copies))
             unit = modules[0] if len(modules) == 1 else _Unit(modules)
-            yield _checkpointed(unit) if covered else unit
+            yield first, (_checkpointed(unit) if covered else unit)
         tape.meter.begin(Segment())
 
 

@@ -18,7 +18,7 @@ def group_norm(x: Tensor, groups: int, weight: Tensor | None = None, bias: Tenso
     return _fused(upper(x), _upper(weight), _upper(bias), (x.shape[0], groups), x.shape[1])
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def batch_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
     """x (B, C, *size) in training; keeps the input and two rows of C. derivatives.yaml: native_batch_norm.
 
     cudnn_batch_norm keeps the same and a reserve space of its own, empty for the NCHW layout.
@@ -32,7 +32,7 @@ def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
     The input is raised to float32, squared, averaged, and scaled twice; the result falls back to the input's dtype.
     """
     wide = x.float()
-    mean = _mean_of_squares(wide)
+    mean = mean_of_squares(wide)
     out = wide * keeps_result(mean)
     del wide, mean
     if weight is not None:
@@ -40,7 +40,8 @@ def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
     return out.type_as(x)
 
 
-def _mean_of_squares(x: Tensor) -> Tensor:
+def mean_of_squares(x: Tensor) -> Tensor:
+    """`x.pow(2).mean(-1, keepdim=True)`."""
     square = x.tape.compute((x,), _square_backward, x.shape, x.dtype, saved=(x,))
     return x.tape.compute((square,), _mean_backward, (*x.shape[:-1], 1), x.dtype, context=x.shape)
 

@@ -42,6 +42,12 @@ def unbind(x: Tensor, dim: int) -> tuple[Tensor, ...]:
     return _views(x, [x.shape[:dim] + x.shape[dim + 1 :]] * int(x.shape[dim]))
 
 
+def transpose(x: Tensor, *shape: Size) -> Tensor:
+    """A view in another order of dimensions, where the gradient comes in that order and is copied back into the input's."""
+    out = Tensor(x.tape, shape, x.dtype, x.storage)
+    return x.tape.record((x,), out, _whole_backward, context=x.shape)
+
+
 def narrow(x: Tensor, *shape: Size) -> Tensor:
     """A view of a part of x (slice, select, narrow); its gradient is a zero tensor of x's size with the part copied in."""
     out = Tensor(x.tape, shape, x.dtype, x.storage)
@@ -55,9 +61,19 @@ def assign(target: Tensor, part: Shape, value: Tensor) -> None:
     target.tape.record((was, value), target, _assign_backward, context=part)
 
 
+def overwrite(target: Tensor, value: Tensor) -> None:
+    """`target[:] = value` in place (copy_): the value's gradient is the target's."""
+    target.tape.record((value,), target, _overwrite_backward)
+
+
 def where(a: Tensor, b: Tensor, condition: Tensor) -> Tensor:
     """A new tensor of a's shape; the condition is kept. derivatives.yaml: where."""
     return a.tape.compute((a, b), _where_backward, a.shape, promote(a.dtype, b.dtype), saved=(condition,))
+
+
+def exchange(x: Tensor, *shape: Size) -> Tensor:
+    """all_to_all_single: the same bytes from other ranks, in a new tensor; the gradient is exchanged back."""
+    return x.tape.compute((x,), _whole_backward, shape, x.dtype, context=x.shape)
 
 
 def sum_over(x: Tensor, *shape: Size) -> Tensor:
@@ -73,6 +89,18 @@ def pad(x: Tensor, *shape: Size) -> Tensor:
 def upsample_nearest(x: Tensor, factor: int) -> Tensor:
     """x (B, C, *size) with each size multiplied by `factor`; nothing is kept."""
     shape = (*x.shape[:2], *(n * factor for n in x.shape[2:]))
+    return x.tape.compute((x,), _whole_backward, shape, x.dtype, context=x.shape)
+
+
+def roll(x: Tensor) -> Tensor:
+    """A new tensor with the elements moved around; so is its gradient."""
+    return x.tape.compute((x,), _whole_backward, x.shape, x.dtype, context=x.shape)
+
+
+def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
+    """x (B, C * factor², H, W) as a new (B, C, H * factor, W * factor); nothing is kept, the gradient is put back as a copy."""
+    batch, channels, height, width = x.shape
+    shape = (batch, channels // factor**2, height * factor, width * factor)
     return x.tape.compute((x,), _whole_backward, shape, x.dtype, context=x.shape)
 
 
@@ -101,6 +129,10 @@ def _join_backward(call: Call, *grads: Tensor | None) -> Grads:
 def _whole_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     return (grad.tape.empty(call.context, grad.dtype),)
+
+
+def _overwrite_backward(_: Call, grad: Tensor | None) -> Grads:
+    return (grad,)
 
 
 def _where_backward(call: Call, grad: Tensor | None) -> Grads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from preflight.tape.dtypes import BYTES, promote
 from preflight.tape.meter import Meter, Segment, Size, rounded
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[Size, ...]
 Number = int | float
+Attention = Literal["flash", "efficient", "math"]
 Grads = tuple["Tensor | None", ...]
 Backward = Callable[..., Grads]
 
@@ -30,10 +31,11 @@ def numel(shape: Shape) -> Size:
 class Storage:
     """A block of memory: counted when made, uncounted when nothing refers to it any more."""
 
-    __slots__ = ("copies", "is_gradient", "meter", "nbytes")
+    __slots__ = ("copies", "is_gradient", "meter", "nbytes", "shared")
 
     def __init__(self, meter: Meter, nbytes: Size) -> None:
         self.meter, self.nbytes = meter, nbytes
+        self.shared: Storage | None = None  # bytes that another storage keeps as well (slicing.py: adjacent)
         self.copies, self.is_gradient = 1, False
         meter.allocate(nbytes)
 
@@ -148,6 +150,14 @@ class Tensor:
 
     __radd__ = __add__
 
+    def __iadd__(self, other: Tensor | float) -> Tensor:  # noqa: PYI034  # a tensor, never a subclass of it
+        """`x += y` in place: x keeps its memory, and both get the gradient as it is."""
+        if not isinstance(other, Tensor):
+            return self
+        was = self.detach()
+        was.node, was.index, was.requires_grad = self.node, self.index, self.requires_grad
+        return self.tape.record((was, other), self, _add_backward)
+
     def _map(self, backward: Backward) -> Tensor:
         return self.tape.compute((self,), backward, self.shape, self.dtype)
 
@@ -191,10 +201,24 @@ class Buffer(Parameter):
 
 
 class Tape:
-    """The state of one walk: the meter, whether gradients are recorded, autocast and its cache, and the checkpoint around us."""
+    """The state of one walk: the meter, whether gradients are recorded, autocast and its cache, and the checkpoint around us.
 
-    def __init__(self, meter: Meter) -> None:
+    `attention` is the kernel that scaled_dot_product_attention finds; `gradient_ranks` the ranks that share each parameter's
+    gradient, `sequence_ranks` those that share each sample's tokens; with `workspaces` the buffers that kernels take from torch's allocator for themselves count as well.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        *,
+        attention: Attention = "flash",
+        gradient_ranks: int = 1,
+        sequence_ranks: int = 1,
+        workspaces: bool = False,
+    ) -> None:
         self.meter = meter
+        self.sequence_ranks = sequence_ranks
+        self.attention, self.gradient_ranks, self.workspaces = attention, gradient_ranks, workspaces
         self.grad_enabled = True
         self.autocast: str | None = None
         self.casts: dict[Parameter, Tensor] = {}

@@ -1,0 +1,37 @@
+"""One trainer's format a file; the file's name, with dashes, is the adapter's name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from preflight.adapters.reading import Adapter, Assumed, Reading
+from preflight.document import Document
+from preflight.finding import ConfigError, Finding, did_you_mean
+
+__all__ = ["ADAPTERS", "Adapter", "Assumed", "Reading", "by_name", "detect"]
+
+#: In the order in which they are asked whether they know a config.
+ADAPTERS = ("native", "wan-lora", "diffsr", "hunyuandit")
+
+
+def by_name(name: str) -> Adapter:
+    """The adapter called `name`. Raises ConfigError ("unknown-adapter") with the name that was probably meant."""
+    if name not in ADAPTERS:
+        guess = did_you_mean(name, ADAPTERS)
+        hint = f"did you mean {guess}?" if guess else f"there are {', '.join(ADAPTERS)}."
+        raise ConfigError(Finding(id="unknown-adapter", severity="error", message=f"unknown adapter {name!r}: {hint}"))
+    adapter: Adapter = import_module(f"preflight.adapters.{name.replace('-', '_')}").ADAPTER
+    return adapter
+
+
+def detect(document: Document) -> Adapter:
+    """The first adapter that knows `document` by its content. Raises ConfigError ("unknown-family") when none does."""
+    for name in ADAPTERS:
+        adapter = by_name(name)
+        if adapter.matches(document):
+            return adapter
+    keys = [str(key) for key in document.data]
+    seen = ", ".join(keys[:8]) + (", …" if len(keys) > 8 else "")
+    message = f"unknown family: no adapter knows a config with the top-level keys {seen}; there are {', '.join(ADAPTERS)}."
+    fix = "--adapter NAME reads it as one of these"
+    raise ConfigError(document.finding(id="unknown-family", severity="error", message=message, fix=fix))

@@ -1,0 +1,42 @@
+"""What an adapter gives back: the canonical description of a run, and how to say it in the user's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight.document import Document
+from preflight.finding import Finding
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assumed:
+    """A value that the config leaves out, and the place that says what the trainer uses then."""
+
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """`spec` is canonical data, `preflight: 1` first.
+
+    `origins` and `assumed` are keyed by canonical dotted path ("data.frames"): the user's dotted key, or what was filled in.
+    `spell` turns canonical changes into the user's keys and values; a change that the trainer has no key for is left out.
+    """
+
+    spec: dict[str, Any]
+    origins: Mapping[str, str]
+    assumed: Mapping[str, Assumed] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    spell: Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapter:
+    """One trainer's format. `read` raises ConfigError with a finding for each value that cannot be understood."""
+
+    name: str
+    matches: Callable[[Document], bool]
+    read: Callable[[Document], Reading]

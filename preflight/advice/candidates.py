@@ -1,0 +1,84 @@
+"""The smaller runs that the trainer and the network would accept: batch, resolution, frames, each in its own legal steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from preflight.job import Job
+from preflight.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A shape to try: samples per GPU, frames, height and width."""
+
+    batch: int
+    frames: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        return self.frames * self.height * self.width
+
+
+def batches(job: Job) -> list[int]:
+    """Smaller batches, largest first; those that divide the effective batch of one rank come with exact accumulation."""
+    return list(range(job.spec.train.batch - 1, 0, -1))
+
+
+def frames(job: Job) -> list[int]:
+    """Smaller numbers of frames in the VAE's steps, largest first; none for images."""
+    now, steps = job.spec.data.frames, job.steps
+    if now <= 1:
+        return []
+    first = steps.frames_below(now - 1)
+    return list(range(first, 0, -steps.frames))
+
+
+def sizes(job: Job) -> list[tuple[int, int]]:
+    """Smaller (height, width) on the network's grid, largest first, the aspect kept to the nearest legal width."""
+    data, step = job.spec.data, job.steps.pixels
+    found = []
+    for height in range((data.height - 1) // step * step, 0, -step):
+        width = max(step, round(data.width * height / data.height / step) * step)
+        if width <= data.width:
+            found.append((height, width))
+    return found
+
+
+def grid(job: Job, *, batch: bool, size: bool, frame: bool) -> list[Candidate]:
+    """Every combination of what may change; what may not stays as it is."""
+    data, now = job.spec.data, job.spec.train.batch
+    return [
+        Candidate(batch=b, frames=f, height=h, width=w)
+        for b in (batches(job) if batch else [now])
+        for f in (frames(job) if frame else [data.frames])
+        for h, w in (sizes(job) if size else [(data.height, data.width)])
+    ]
+
+
+def apply(spec: Spec, candidate: Candidate) -> Spec:
+    """`spec` at the candidate's shape, with the accumulation that keeps the effective batch or comes nearest above it."""
+    train, data = spec.train, spec.data
+    accumulation = -(-train.batch * train.accumulation // candidate.batch)
+    train = replace(train, batch=candidate.batch, accumulation=accumulation)
+    data = replace(data, frames=candidate.frames, height=candidate.height, width=candidate.width)
+    return replace(spec, train=train, data=data)
+
+
+def changes(before: Spec, after: Spec) -> dict[str, Any]:
+    """Canonical dotted keys that differ, with their new values."""
+    was, now = dict(_leaves(before.to_mapping())), dict(_leaves(after.to_mapping()))
+    return {key: value for key, value in now.items() if was.get(key) != value}
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, dict) and path != "model.dims":
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value

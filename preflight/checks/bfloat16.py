@@ -1,0 +1,18 @@
+"""Does the GPU compute in bfloat16?
+
+What: cards before compute capability 8.0 have no bfloat16 tensor cores, and torch's fused attention refuses bfloat16 there.
+Why: attention falls back to its quadratic form, which keeps the scores of every pair of tokens in float32.
+Fix: float16.
+"""
+
+from __future__ import annotations
+
+from preflight.checks.case import Answers, Case, Found
+
+
+def check(case: Case) -> Answers:
+    gpu, precision = case.job.gpu, case.job.spec.precision
+    if gpu is None or gpu.bf16 or "bf16" not in (precision.autocast, precision.weights):
+        return
+    message = f"{gpu.name} has no bfloat16 in hardware; attention falls back to the quadratic kernel, which is counted here."
+    yield Found("warning", message, "precision.autocast", fix="use float16")

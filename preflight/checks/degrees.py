@@ -1,0 +1,31 @@
+"""Do the GPUs divide as the run wants, and what batch does that make?
+
+What: GPUs = data-parallel degree x sequence x tensor; attention heads must divide among the sequence group.
+Why: GPUs that share a sequence see the same sample, so they do not multiply the batch; a group that divides nothing fails.
+Fix: degrees whose product divides the number of GPUs; more accumulation for the batch that was meant.
+"""
+
+from __future__ import annotations
+
+from preflight.checks.case import Answers, Case, Found
+
+
+def check(case: Case) -> Answers:
+    parallel, train = case.job.spec.parallel, case.job.spec.train
+    group = parallel.sequence * parallel.tensor
+    if parallel.gpus % group:
+        message = f"{parallel.gpus} GPUs cannot be divided into groups of {group} (sequence x tensor)."
+        yield Found("error", message, "parallel.sequence")
+        return
+    heads = case.job.dims.get("num_attention_heads")
+    if isinstance(heads, int) and heads % parallel.sequence:
+        message = f"The {heads} attention heads cannot be divided among {parallel.sequence} sequence-parallel GPUs."
+        yield Found("error", message, "parallel.sequence")
+    if group > 1:
+        naive = train.batch * train.accumulation * parallel.gpus
+        effective = case.job.spec.effective_batch
+        message = (
+            f"The effective batch is {effective}, not {naive}: {group} GPUs share each sample, "
+            f"so the data-parallel degree is {parallel.data_parallel}."
+        )
+        yield Found("warning", message, "parallel.sequence")

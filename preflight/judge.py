@@ -1,0 +1,82 @@
+"""A spec on a GPU, judged: memory, verdict and findings. Everything after reading and before advice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from preflight import catalog, checks
+from preflight.checks.case import Case
+from preflight.finding import Finding
+from preflight.job import Job, job
+from preflight.memory.budget import budget
+from preflight.memory.limits import limits
+from preflight.memory.model import build
+from preflight.memory.peak import reserved, worst
+from preflight.memory.phases import phases
+from preflight.report import Memory, Phase, Verdict
+from preflight.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """`findings` have canonical keys; the case is what they and the memory were computed from."""
+
+    case: Case
+    memory: Memory
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+
+
+def judge(spec: Spec, gpu: catalog.Gpu | None, threshold: float) -> Judgement:
+    """Compute what `spec` needs on `gpu` and hold it against the two rules. Raises ConfigError where that cannot be done."""
+    return judge_job(job(spec, gpu), threshold)
+
+
+def judge_job(work: Job, threshold: float) -> Judgement:
+    """`judge` for a job whose facts are looked up already."""
+    model = build(work)
+    need = budget(work, model)
+    case = Case(
+        job=work,
+        model=model,
+        budget=need,
+        phases=tuple(phases(work, model, need)),
+        limits=limits(work.gpu, work.spec.parallel, threshold) if work.gpu is not None else None,
+    )
+    findings = tuple(checks.run(case))
+    return Judgement(case=case, memory=_memory(case), verdict=_verdict(case, findings), findings=findings)
+
+
+def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
+    if case.limits is None:
+        return "cannot-judge"
+    peak = worst(case.budget, case.phases)
+    if peak.total > case.limits.reachable or case.budget.activations > case.limits.activations:
+        return "does-not-fit"
+    if any(finding.severity == "error" for finding in findings):
+        return "cannot-judge"
+    return "fits" if peak.total <= case.limits.usable else "tight"
+
+
+def _memory(case: Case) -> Memory:
+    peak = worst(case.budget, case.phases)
+    held = case.budget.resident
+    detail = {"network": held.network, "adapters": held.adapters, "optimizer": held.optimizer, "buckets": held.buckets}
+    return Memory(
+        peak_bytes=peak.total,
+        peak_phase=peak.phase,
+        capacity_bytes=case.limits.capacity if case.limits else None,
+        usable_bytes=case.limits.usable if case.limits else None,
+        activation_bytes=int(case.budget.activations),
+        activation_limit_bytes=case.limits.activations if case.limits else None,
+        phases=tuple(
+            Phase(
+                name=phase.name,
+                allocated_bytes=int(phase.peak.allocated) if phase.peak else None,
+                reserved_bytes=reserved(phase, case.budget),
+            )
+            for phase in case.phases
+        ),
+        components=peak.components,
+        resident={**detail, **held.encoders, "ema": held.ema},
+    )

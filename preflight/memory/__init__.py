@@ -1,0 +1,1 @@
+"""Bytes on one GPU: one kind of memory a file."""

@@ -1,0 +1,164 @@
+"""Everything one GPU needs, phase by phase, and whether that is within the card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from preflight import catalog
+from preflight.job import Job
+from preflight.memory import overhead
+from preflight.memory.model import Model
+from preflight.memory.optimizer import Optimizer, optimizer
+from preflight.memory.sharding import GATHERED_BLOCKS, buckets, per_rank, shares
+from preflight.memory.step import Step, walk
+from preflight.networks.network import Shape
+from preflight.tape.dtypes import BYTES
+from preflight.tape.meter import Size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resident:
+    """Bytes on the GPU between steps, by what they are."""
+
+    network: int = 0
+    adapters: int = 0
+    optimizer: int = 0
+    encoders: Mapping[str, int] = field(default_factory=dict)
+    ema: int = 0
+    buckets: int = 0
+
+    @property
+    def weights(self) -> int:
+        """Network, encoders and EMA copy."""
+        return self.network + sum(self.encoders.values()) + self.ema
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.adapters + self.optimizer + self.buckets
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peak:
+    """The worst moment of a phase: `allocated` is the sum of the parts above resident and the resident ones."""
+
+    allocated: Size
+    gradients: Size = 0
+    optimizer: Size = 0
+    activations: Size = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Budget:
+    """Bytes per GPU; sizes are numpy arrays where the shape was.
+
+    `allocated` is what torch's allocator hands out at the step's peak; `reserved` adds fragmentation and kernel workspaces.
+    `kept_gradients` are those that the trainer leaves in place between steps. `activations` is the highest sum of saved tensors and
+    transients in the step's forward and backward pass.
+    """
+
+    resident: Resident
+    step: Peak
+    activations: Size
+    workspaces: Size
+    kept_gradients: Size
+
+    @property
+    def allocated(self) -> Size:
+        return self.step.allocated
+
+    @property
+    def reserved(self) -> Size:
+        return reserve(self.step.allocated) + self.workspaces
+
+
+def reserve(allocated: Size) -> Size:
+    """What the caching allocator takes from the card to hand out `allocated`."""
+    return allocated + (allocated * int(overhead.FRAGMENTATION * 100)) // 100
+
+
+def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
+    """The memory of the job's training step at `shape` (its own when None).
+
+    Raises ConfigError for an optimizer or a form of parallelism that is not modelled.
+    """
+    states = optimizer(job, model)
+    resident = residents(job, model, states)
+    step = walk(job, model, shape)
+    inside = walk(job, model, shape, workspaces=True)
+    gathered = _gathered(job, model)
+    peaks = [
+        _peak(resident, step.forward.peak + gathered, step.forward.gradients_at_peak),
+        _peak(resident, step.backward.peak + gathered, step.backward.gradients_at_peak),
+        _updating(job, resident, step, states),
+    ]
+    hidden = _largest(inside.forward.peak, inside.backward.peak) - _largest(step.forward.peak, step.backward.peak)
+    return Budget(
+        resident=resident,
+        step=_worst(peaks),
+        activations=_largest(step.forward.activations, step.backward.activations) + gathered,
+        workspaces=hidden + overhead.cublas_workspace(job.gpu),
+        kept_gradients=step.left if job.spec.train.zero_grad == "before-backward" else 0,
+    )
+
+
+def residents(job: Job, model: Model, states: Optimizer) -> Resident:
+    """What stays on the GPU between steps, after sharding and offload."""
+    spec, share = job.spec, shares(job.spec.parallel)
+    trained = per_rank(model.trainable_bytes, share.weights)
+    frozen = per_rank(model.frozen_bytes, share.weights)
+    swapped = min(spec.offload.blocks * per_rank(model.block_bytes, share.weights), frozen)
+    network = 0 if spec.offload.parameters else frozen - swapped
+    return Resident(
+        network=network if model.adapters else network + trained,
+        adapters=trained if model.adapters else 0,
+        optimizer=0 if spec.offload.optimizer else per_rank(states.states + states.master, share.optimizer),
+        encoders=_encoders(job),
+        ema=model.trainable_bytes if spec.train.ema else 0,
+        buckets=buckets(spec.parallel, model.trainable_bytes, BYTES[spec.precision.weights]),
+    )
+
+
+def _encoders(job: Job) -> dict[str, int]:
+    """Frozen components that stay on the GPU: those used in every step, neither cached nor offloaded."""
+    data, found = job.spec.data, {}
+    if data.text == "online":
+        found.update({component.id: component.parameters * BYTES[dtype] for component, dtype in job.encoders})
+    if data.latents == "online" and job.vae is not None:
+        found[job.vae.id] = component_bytes(job, job.vae)
+    return found
+
+
+def component_bytes(job: Job, vae: catalog.Component) -> int:
+    """The VAE's weights in the dtype the run loads it in."""
+    return vae.parameters * BYTES[job.spec.precision.vae or vae.dtype]
+
+
+def _gathered(job: Job, model: Model) -> int:
+    """Whole blocks that a rank holds while it computes with them, where weights are sharded or on the host."""
+    sharded = shares(job.spec.parallel).weights > 1
+    return GATHERED_BLOCKS * model.block_bytes if sharded or job.spec.offload.parameters or job.spec.offload.blocks else 0
+
+
+def _peak(resident: Resident, live: Size, gradients: Size) -> Peak:
+    return Peak(allocated=resident.total + live, gradients=gradients, activations=live - gradients)
+
+
+def _updating(job: Job, resident: Resident, step: Step, states: Optimizer) -> Peak:
+    update = 0 if job.spec.offload.optimizer else per_rank(states.update, shares(job.spec.parallel).optimizer)
+    return Peak(allocated=resident.total + step.left + update, gradients=step.left, optimizer=update)
+
+
+def _worst(peaks: list[Peak]) -> Peak:
+    if all(isinstance(peak.allocated, int) for peak in peaks):
+        return max(peaks, key=lambda peak: peak.allocated)
+    return Peak(allocated=_largest(*(peak.allocated for peak in peaks)))
+
+
+def _largest(*sizes: Any) -> Any:
+    if all(isinstance(size, int) for size in sizes):
+        return max(sizes)
+    import numpy as np
+
+    return np.maximum.reduce(np.broadcast_arrays(*sizes))

@@ -1,0 +1,119 @@
+"""The network of a job, with its adapters, its dtypes, and what of it trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
+
+from preflight.finding import ConfigError, Finding
+from preflight.job import Job
+from preflight.networks.network import Network, NotModelled
+from preflight.spec import Lora
+from preflight.tape.module import Checkpointing, Linear, Module
+from preflight.tape.tensor import Parameter
+
+
+def family(name: str) -> type[Network] | None:
+    """The class of `networks/NAME.py`, or None where no such network is written yet."""
+    module = f"preflight.networks.{name}"
+    if find_spec(module) is None:
+        return None
+    made: type[Network] = import_module(module).NETWORK
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network ready to walk. Bytes are of the whole network, before any sharding."""
+
+    network: Network
+    adapters: bool
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return tuple(parameter for _, parameter in self.network.parameters())
+
+    @cached_property
+    def buffer_bytes(self) -> int:
+        everything = sum(tensor.nbytes * tensor.copies for _, tensor in self.network.tensors())
+        return everything - sum(p.nbytes * p.copies for p in self.parameters)
+
+    @property
+    def trainable(self) -> tuple[Parameter, ...]:
+        return tuple(p for p in self.parameters if p.requires_grad)
+
+    @cached_property
+    def parameter_count(self) -> int:
+        return sum(p.numel * p.copies for p in self.parameters)
+
+    @cached_property
+    def trainable_count(self) -> int:
+        return sum(p.numel * p.copies for p in self.trainable)
+
+    @cached_property
+    def trainable_bytes(self) -> int:
+        return sum(p.nbytes * p.copies for p in self.trainable)
+
+    @cached_property
+    def frozen_bytes(self) -> int:
+        """Frozen parameters and buffers."""
+        return sum(p.nbytes * p.copies for p in self.parameters if not p.requires_grad) + self.buffer_bytes
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """The largest repeated block's parameters: what sharding gathers and block swap moves at a time."""
+        return max((_bytes(module) for module in self.network.block_modules()), default=self.frozen_bytes + self.trainable_bytes)
+
+
+def build(job: Job, *, extend: bool = True) -> Model:
+    """The job's network. Raises ConfigError where its dimensions make no network, or LoRA targets match nothing."""
+    spec = job.spec
+    make = family(job.network.family)
+    assert make is not None, "job() refuses networks that are not modelled"
+    network = _constructed(make, job, extend=extend)
+    lora = spec.train.lora if spec.train.method == "lora" else None
+    if lora is not None:
+        _adapt(network, lora)
+    for _, tensor in network.parameters():
+        if tensor.dtype == "fp32":  # complex parameters keep their type
+            tensor.dtype = lora.dtype if lora is not None and tensor.requires_grad else spec.precision.weights
+    return Model(network=network, adapters=lora is not None)
+
+
+def _constructed(make: type[Network], job: Job, *, extend: bool) -> Network:
+    checkpointing = Checkpointing(job.spec.train.checkpointing)
+    try:
+        return make(job.dims, checkpointing, extend=extend)
+    except NotModelled as error:
+        raise _refusal("not-modelled", f"Cannot judge: {error}.") from None
+    except KeyError as error:
+        raise _refusal("missing-dimension", f"{job.network.name} needs {error.args[0]!r} among its dimensions.") from None
+    except (TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
+        raise _refusal("bad-dimension", f"The dimensions given for {job.network.name} make no network: {error}.") from None
+
+
+def _refusal(id_: str, message: str) -> ConfigError:
+    return ConfigError(Finding(id=id_, severity="error", message=message, key="model.dims"))
+
+
+def _adapt(network: Network, lora: Lora) -> None:
+    for _, parameter in network.parameters():
+        parameter.requires_grad = False
+    matched = dict.fromkeys(lora.targets, False)
+    linear = [(name, module) for name, module, _ in network.modules() if isinstance(module, Linear)]
+    for name, module in linear:
+        hits = [target for target in lora.targets if name == target or name.endswith(f".{target}")]
+        matched.update(dict.fromkeys(hits, True))
+        if hits:
+            module.adapt(lora.rank)
+    missing = [target for target, hit in matched.items() if not hit]
+    if missing:
+        some = sorted({name.split(".", 2)[-1] for name, _ in linear if name.startswith("blocks.")} or {name for name, _ in linear})
+        message = f"LoRA target {missing[0]!r} matches no linear layer of the network, which has {', '.join(some[:12])}."
+        raise ConfigError(Finding(id="lora-target", severity="error", message=message, key="train.lora.targets"))
+
+
+def _bytes(module: Module) -> int:
+    return sum(value.nbytes for _, value in module.tensors())

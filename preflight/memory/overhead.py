@@ -1,0 +1,45 @@
+"""What a trace of tensors does not see, each with its source: kernel workspaces, fragmentation, context, NCCL, the error band."""
+
+from __future__ import annotations
+
+from preflight.catalog import Gpu
+from preflight.spec import Parallel
+from preflight.units import MIB
+
+TOLERANCE = 0.05
+"""The error band: every traced step is met within it (tests/test_truth_traces.py enforces this very constant)."""
+
+FRAGMENTATION = 0.09
+"""Reserved beyond allocated, as a part of allocated: published figures of one run give 1.09 to 1.17 (finetrainers' training
+logs, max_memory_reserved over max_memory_allocated). The least is counted; the error band takes the rest."""
+
+# aten/src/ATen/cuda/CUDABlas.cpp and CublasHandlePool.cpp, getChosenWorkspaceSize: :4096:2:16:8, on Hopper and later :4096:8
+CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024
+CUBLAS_WORKSPACE_HOPPER = 8 * 4096 * 1024
+
+# Measured per communicator on A100 with NVLink by NVIDIA/nccl issue 964; more ranks on a node do not add to it (issue 864)
+NCCL_PAIR = 544 * MIB
+NCCL_GROUP = 688 * MIB
+
+
+def cublas_workspace(gpu: Gpu | None) -> int:
+    """Bytes torch reserves for cuBLAS in its own allocator on first use."""
+    return CUBLAS_WORKSPACE_HOPPER if gpu is not None and gpu.architecture in ("hopper", "blackwell") else CUBLAS_WORKSPACE
+
+
+def communicators(parallel: Parallel) -> int:
+    """Bytes NCCL holds outside torch's allocator: one communicator over all ranks, one over a sequence or tensor group."""
+    groups = [size for size in (parallel.gpus, parallel.sequence, parallel.tensor) if size > 1]
+    if parallel.strategy == "dp":  # one process, copies through peer access
+        return 0
+    return sum(NCCL_PAIR if size == 2 else NCCL_GROUP for size in groups)
+
+
+def outside(gpu: Gpu, parallel: Parallel) -> int:
+    """Bytes of the card that torch's allocator never gets: CUDA context with its loaded kernels, and NCCL."""
+    return gpu.context_bytes + communicators(parallel)
+
+
+def usable(gpu: Gpu, parallel: Parallel) -> int:
+    """Bytes a run may need and still be said to fit: the card less context, NCCL and the error band."""
+    return int((gpu.memory_bytes - outside(gpu, parallel)) * (1 - TOLERANCE))

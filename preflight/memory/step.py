@@ -1,0 +1,103 @@
+"""One training step, walked on the tape: what it adds to the resident bytes, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from preflight.finding import ConfigError, Finding
+from preflight.job import Job
+from preflight.memory.model import Model
+from preflight.memory.sharding import shares
+from preflight.networks.network import Shape
+from preflight.tape.backward import backward
+from preflight.tape.dtypes import BYTES
+from preflight.tape.meter import ArrayMeter, Meter, Part, Size, rounded
+from preflight.tape.tensor import Attention, Storage, Tape, Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients."""
+
+    forward: Part
+    backward: Part
+    left: Size
+
+
+def walk(job: Job, model: Model, shape: Shape | None = None, *, workspaces: bool = False) -> Step:
+    """Walk one steady step of `shape` (the job's own when None; its sizes may be numpy arrays).
+
+    With `workspaces`, buffers inside kernels that come from torch's allocator are counted too.
+    Raises ConfigError where the network cannot take the shape.
+    """
+    shape = shape or job.shape
+    _check_sequence(job, model)
+    tape = _tape(job, shape, workspaces=workspaces)
+    model.network.bind(tape)
+    meter, precision, train = tape.meter, job.spec.precision, job.spec.train
+    if train.accumulation > 1 or train.zero_grad == "before-backward":
+        _keep_gradients(model, tape)
+    meter.part("forward")
+    with tape.autocasting(precision.autocast):
+        loss = model.network.loss(tape, shape, precision.autocast or precision.weights)
+    if train.accumulation == 1:
+        _drop_gradients(model)
+    meter.part("backward")
+    backward(loss)
+    del loss
+    meter.part("end")
+    left = meter.live
+    _drop_gradients(model)
+    return Step(forward=meter.parts["forward"], backward=meter.parts["backward"], left=left)
+
+
+def infer(job: Job, model: Model, shape: Shape) -> Size:
+    """Peak bytes beyond the resident ones of one forward pass of `shape` under no_grad: a sampling step's network call."""
+    tape = _tape(job, shape)
+    tape.grad_enabled = False
+    model.network.bind(tape)
+    precision = job.spec.precision
+    tape.meter.part("forward")
+    with tape.autocasting(precision.autocast):
+        model.network.loss(tape, shape, precision.autocast or precision.weights)
+    tape.meter.part("end")
+    return tape.meter.parts["forward"].peak
+
+
+def _tape(job: Job, shape: Shape, *, workspaces: bool = False) -> Tape:
+    scalar = all(isinstance(size, int) for size in (shape.batch, shape.height, shape.width, shape.frames, shape.text_tokens))
+    ranks = shares(job.spec.parallel).gradients
+    meter = Meter() if scalar else ArrayMeter()
+    return Tape(meter, attention=attention_kernel(job), gradient_ranks=ranks, sequence_ranks=shape.sequence, workspaces=workspaces)
+
+
+def attention_kernel(job: Job) -> Attention:
+    """The kernel scaled_dot_product_attention picks on the job's GPU (aten/src/ATen/native/transformers/cuda/sdp_utils.cpp).
+
+    Flash and bfloat16 in the memory-efficient kernel need compute capability 8.0; before it bfloat16 is left to the
+    quadratic form. Without a GPU, or for the float32 that flash does not take, the fused kernels are assumed.
+    """
+    dtype = job.spec.precision.autocast or job.spec.precision.weights
+    if job.gpu is None or job.gpu.flash_attention:
+        return "flash"
+    return "math" if dtype == "bf16" else "efficient"
+
+
+def _keep_gradients(model: Model, tape: Tape) -> None:
+    """Gradients of the step before, which live through this forward pass."""
+    for parameter in model.trainable:
+        elements = -(-parameter.numel // tape.gradient_ranks)
+        storage = Storage(tape.meter, rounded(elements * BYTES[parameter.dtype]) * parameter.copies)
+        storage.keep(gradient=True)
+        parameter.grad = Tensor(tape, (elements,), parameter.dtype, storage)
+
+
+def _drop_gradients(model: Model) -> None:
+    for parameter in model.trainable:
+        parameter.grad = None
+
+
+def _check_sequence(job: Job, model: Model) -> None:
+    if job.spec.parallel.sequence > 1 and not model.network.divides_sequence:
+        message = f"Cannot judge: sequence parallelism of {job.network.name} is not modelled yet."
+        raise ConfigError(Finding(id="not-modelled", severity="error", message=message, key="parallel.sequence"))

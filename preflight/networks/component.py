@@ -1,0 +1,77 @@
+"""What every frozen component offers: inference without gradients, so that only what is live counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from preflight.networks.network import Shape
+from preflight.tape.activation import keeps_result
+from preflight.tape.module import Module
+from preflight.tape.shaping import cat, chunk, narrow
+from preflight.tape.tensor import Tape, Tensor
+
+
+class Component(Module):
+    """A text encoder or VAE beside the network, never trained."""
+
+    def load(self, dtype: str) -> None:
+        """Freeze every parameter in `dtype`, as `from_pretrained(torch_dtype=…)` loads it."""
+        for _, parameter in self.parameters():
+            parameter.dtype, parameter.requires_grad = dtype, False
+
+
+class Vae(Component):
+    """An autoencoder. `use_slicing` and `use_tiling` are diffusers' enable_slicing() and enable_tiling().
+
+    `shape.frames` must be a whole number, and with slicing or tiling so must every size that is cut; the others may be arrays.
+    """
+
+    use_slicing = False
+    use_tiling = False
+
+    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
+        """Latents drawn for pixels of `shape`: vae.encode(pixels).latent_dist.sample()."""
+        raise NotImplementedError
+
+    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
+        """Pixels of `shape` from its latents: vae.decode(latents).sample."""
+        raise NotImplementedError
+
+    def sliced(self, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """`run` over x, or with `use_slicing` over one sample of it at a time."""
+        if not self.use_slicing or x.shape[0] == 1:
+            return run(x)
+        slices = [run(narrow(x, 1, *x.shape[1:])) for _ in range(x.shape[0])]
+        return cat(slices, 0)
+
+
+class TextEncoder(Component):
+    """A text encoder; `batch` and `tokens` may be arrays."""
+
+    def encode(self, tape: Tape, batch: int, tokens: int, dtype: str) -> Tensor:
+        """The last hidden state (batch, tokens, width) of `tokens` padded tokens a prompt."""
+        raise NotImplementedError
+
+
+Tiles = list[list[Tensor]]
+
+
+def join_tiles(rows: Tiles, height: int, width: int) -> Tensor:
+    """Tiles blended into each other in place, cut to `height` and `width` and put together (every VAE's tiled_encode)."""
+    result_rows = []
+    for row in rows:
+        result_row = [narrow(x, *x.shape[:-2], min(height, x.shape[-2]), min(width, x.shape[-1])) for x in row]
+        result_rows.append(cat(result_row, -1))
+    return cat(result_rows, -2)
+
+
+def sample_posterior(parameters: Tensor) -> Tensor:
+    """A draw from means and log variances stacked along the channels (autoencoders/vae.py: DiagonalGaussianDistribution)."""
+    mean, logvar = chunk(parameters, 2, 1)
+    logvar = keeps_result(logvar)  # clamp
+    std = keeps_result(logvar * 0.5)
+    var = keeps_result(logvar)
+    noise = mean.tape.empty(mean.shape, mean.dtype)
+    sample = mean + std * noise
+    del var
+    return sample

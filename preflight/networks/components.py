@@ -1,0 +1,27 @@
+"""Which file models which component of the catalog."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from preflight.networks.component import Component
+
+_FILES = {
+    "wan2.1-vae": "wan_vae",
+    "wan2.2-vae": "wan_vae",
+    "sd-vae": "sd_vae",
+    "flux-vae": "sd_vae",
+    "sd3-vae": "sd_vae",
+    "t5-xxl": "t5",
+    "mt5-xl": "t5",
+    "umt5-xxl": "t5",
+}
+
+
+def component_module(id_: str) -> Component | None:
+    """The component with this catalog id, ready to `load`; None where its passes are not modelled."""
+    if id_ not in _FILES:
+        return None
+    family, dims = import_module(f"preflight.networks.{_FILES[id_]}").COMPONENTS[id_]
+    component: Component = family(dims)
+    return component

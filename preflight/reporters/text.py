@@ -1,0 +1,196 @@
+"""The report for a person: under 40 lines a config, plain when piped, coloured on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from preflight.finding import Finding, Severity
+from preflight.report import COMPONENTS, Memory, Reduction, Report, Result, Verdict
+from preflight.reporters import Style
+from preflight.units import gib
+
+# A line is its pieces, each with the style a terminal shows it in ("" is plain).
+Piece = tuple[str, str]
+Line = tuple[Piece, ...]
+
+VERDICTS: Mapping[Verdict, Piece] = {
+    "fits": ("fits", "bold green"),
+    "tight": ("fits, but tightly", "bold yellow"),
+    "does-not-fit": ("does not fit", "bold red"),
+    "cannot-judge": ("cannot be judged", "bold red"),
+}
+COUNTED: Mapping[str, str] = {
+    "fits": "fit",
+    "tight": "tight",
+    "does-not-fit": "too large",
+    "cannot-judge": "not judged",
+}
+SEVERITIES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
+# How many lines findings and reductions may take before the rest is folded; with all else a config stays under 40.
+FINDING_LINES = REDUCTION_LINES = 11
+NOTE_WIDTH = 240
+
+# A config may hold any character; on a terminal a control character is shown, not obeyed.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+def render(report: Report, style: Style) -> str:
+    """`report` as text in the given style; empty when quiet and everything passed."""
+    shown = [r for r in report.results if not (style.quiet and r.passes(strict=style.strict))]
+    lines: list[Line] = []
+    for result in shown:
+        lines += [*([()] if lines else []), *_result(result, style)]
+    if len(report.results) > 1 and shown:
+        lines += [(), ((_count(report.results), "bold"),)]
+    return _coloured(lines) if style.colour else "".join(_plain(line) for line in lines)
+
+
+def _result(result: Result, style: Style) -> Iterator[Line]:
+    if result.header is not None:
+        yield ((result.header, "bold"),)
+    yield _verdict(result, style)
+    if result.memory.peak_bytes is not None:
+        yield ()
+        yield from _bars(result.memory, style)
+        yield from _facts(result.memory, style)
+    loud = [f for f in result.findings if f.severity != "note" or style.verbose]
+    if loud:
+        yield from [()] if result.memory.peak_bytes is not None else []
+        yield from _fold([list(_finding(result.config, f)) for f in loud], FINDING_LINES, "findings", style)
+    if result.reductions:
+        yield ()
+        yield (("Any one of these fits:" if len(result.reductions) > 1 else "This fits:", "bold"),)
+        yield from _fold([list(_reduction(r)) for r in result.reductions], REDUCTION_LINES, "changes", style)
+    notes = [f for f in result.findings if f.severity == "note"]
+    if notes and not style.verbose:
+        yield ()
+        yield _notes(notes)
+
+
+def _verdict(result: Result, style: Style) -> Line:
+    memory, (word, colour) = result.memory, VERDICTS[result.verdict]
+    refused = sum(f.severity == "error" for f in result.findings)
+    warned = sum(f.severity == "warning" for f in result.findings)
+    text = ""
+    if memory.peak_bytes is not None:
+        text = f": needs {gib(memory.peak_bytes)}"
+        if memory.usable_bytes is not None:
+            text += f" of {gib(memory.usable_bytes)} usable"
+        if memory.capacity_bytes is not None:
+            text += f" ({gib(memory.capacity_bytes)} on the GPU)"
+    if result.verdict in ("fits", "tight") and not result.passes(strict=style.strict):
+        colour = "bold red"
+        text += f"; refused for {_plural(refused, 'error') if refused else _plural(warned, 'warning') + ' (--strict)'}"
+    return ((f"{result.config} ", ""), (word, colour), (text, ""))
+
+
+def _bars(memory: Memory, style: Style) -> Iterator[Line]:
+    full = max(memory.capacity_bytes or 0, memory.peak_bytes or 0, 1)
+    room = max(10, min(style.width, 100) - 30)
+    for name in COMPONENTS:
+        size = memory.components.get(name)
+        if size is not None:
+            length = max(round(room * size / full), 1 if size else 0)
+            colour = "cyan" if name == "activations" else "blue"
+            yield ((f"  {name:<11} {gib(size):>13}  ", ""), ("█" * length, colour))
+
+
+def _facts(memory: Memory, style: Style) -> Iterator[Line]:
+    if memory.phases:
+        parts: list[Piece] = [("  phases      ", "")]
+        for phase in memory.phases:
+            worst = phase.name == memory.peak_phase
+            size = "not computed" if phase.allocated_bytes is None else gib(phase.allocated_bytes)
+            parts += [(" · " if len(parts) > 1 else "", ""), (f"{phase.name} {size}", "bold" if worst else "")]
+            parts += [(" (worst)", "bold")] if worst else []
+        yield tuple(parts)
+    if memory.activation_bytes is not None and memory.activation_limit_bytes is not None:
+        broken = memory.activation_bytes > memory.activation_limit_bytes
+        share = f"{100 * memory.activation_limit_bytes / (memory.capacity_bytes or 1):.0f} % rule"
+        limit = f"activations {gib(memory.activation_bytes)} of at most {gib(memory.activation_limit_bytes)}"
+        yield (
+            (f"  {share if memory.capacity_bytes else 'rule':<11} ", ""),
+            (f"{limit}: {'broken' if broken else 'kept'}", "red" if broken else ""),
+        )
+    if style.tolerance is not None:
+        yield ((f"  tolerance   ± {100 * style.tolerance:g} %, already kept free of what is usable", ""),)
+
+
+def _finding(config: str, finding: Finding) -> Iterator[Line]:
+    place = ":".join(str(part) for part in (config, finding.line, finding.column) if part is not None)
+    yield (
+        (f"{place}: ", ""),
+        (f"{finding.severity}: ", SEVERITIES[finding.severity]),
+        (f"{finding.message} ", ""),
+        (f"[{finding.id}]", "dim"),
+    )
+    if finding.fix:
+        yield ((f"    fix: {finding.fix}", "green"),)
+
+
+def _reduction(reduction: Reduction) -> Iterator[Line]:
+    yield (("  # ", "dim"), (f"{reduction.summary}: {gib(reduction.peak_bytes)}", ""))
+    for line in _yaml(reduction.keys).splitlines():
+        yield ((f"  {line}", "green"),)
+
+
+def _yaml(keys: Mapping[str, Any]) -> str:
+    """The user's dotted keys as the YAML to paste: nested where the key is, a line for each innermost block."""
+    import io
+
+    import yaml
+
+    tree: dict[str, Any] = {}
+    for dotted, value in keys.items():
+        *parents, last = dotted.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = list(value) if isinstance(value, tuple) else value
+    root = yaml.SafeDumper(io.StringIO(), default_flow_style=None, sort_keys=False).represent_data(tree)
+    root.flow_style = False
+    return yaml.serialize(root, Dumper=yaml.SafeDumper, allow_unicode=True, width=10_000) if tree else ""
+
+
+def _notes(notes: Sequence[Finding]) -> Line:
+    text = f"{_plural(len(notes), 'assumption')} (-v shows each): " + "; ".join(n.message.rstrip(".") for n in notes)
+    return ((text if len(text) <= NOTE_WIDTH else text[: NOTE_WIDTH - 1].rstrip() + "…", "dim"),)
+
+
+def _fold(items: Sequence[list[Line]], room: int, name: str, style: Style) -> Iterator[Line]:
+    """The lines of `items` while there is room for them, then how many are left; the first is always whole."""
+    used = 0
+    for number, lines in enumerate(items):
+        used += len(lines)
+        if number and used > room and not style.verbose:
+            yield ((f"  … {len(items) - number} more {name} (-v shows all)", "dim"),)
+            return
+        yield from lines
+
+
+def _count(results: Iterable[Result]) -> str:
+    verdicts = [result.verdict for result in results]
+    parts = [f"{verdicts.count(name)} {word}" for name, word in COUNTED.items() if name in verdicts]
+    return f"{len(verdicts)} configs: {', '.join(parts)}"
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def _plain(line: Line) -> str:
+    return "".join(text for text, _ in line).translate(_CONTROLS).rstrip() + "\n"
+
+
+def _coloured(lines: Iterable[Line]) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.text import Text
+
+    buffer = io.StringIO()
+    console = Console(file=buffer, force_terminal=True, color_system="standard", highlight=False, legacy_windows=False, _environ={})
+    for line in lines:
+        console.print(Text.assemble(*((text.translate(_CONTROLS), colour) for text, colour in line)), soft_wrap=True)
+    return buffer.getvalue()

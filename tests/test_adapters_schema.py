@@ -1,0 +1,146 @@
+"""The families' schemas are written from the adapters' tables, so that neither knows a key the other does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from preflight import document, schema
+from preflight.adapters import diffsr, hunyuandit, wan_lora
+from preflight.adapters.conversions import SILENT
+from preflight.adapters.table import Table
+from preflight.position import dotted
+
+ROOT = Path(__file__).parent.parent
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TITLES = {
+    "wan-lora": "LoRA on Wan: flat keys, or keys grouped in sections; unknown keys are allowed",
+    "diffsr": "A DiffSR run: the blocks model, data, train and optimize; unknown keys are allowed",
+    "hunyuandit": "HunyuanDiT: the flags of hydit/train_deepspeed.py as keys; unknown keys are allowed",
+}
+TABLES = {"wan-lora": wan_lora.TABLE, "diffsr": diffsr.TABLE, "hunyuandit": hunyuandit.TABLE}
+
+
+def or_null(fragment: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in fragment:
+        return {"anyOf": [*fragment["anyOf"], {"type": "null"}]}
+    if "enum" in fragment:
+        return {**fragment, "enum": [*fragment["enum"], None]}
+    kinds = fragment["type"]
+    return {**fragment, "type": [*(kinds if isinstance(kinds, list) else [kinds]), "null"]}
+
+
+def shared(kinds: dict[str, dict[str, Any]], name: str, fragment: Mapping[str, Any]) -> dict[str, Any]:
+    """A reference to `fragment`, which is kept once in `kinds` under a name like `name`."""
+    word = name.replace(" ", "-").lower()
+    names = [word, *(f"{word}-{n}" for n in range(2, 99))]
+    free = next(n for n in names if kinds.get(n, fragment) == fragment)
+    kinds[free] = dict(fragment)
+    return {"$ref": f"#/$defs/{free}"}
+
+
+def put(place: dict[str, Any], key: str, fragment: dict[str, Any]) -> None:
+    group, _, rest = key.partition(".")
+    properties = place.setdefault("properties", {})
+    if not rest:
+        properties[group] = {**fragment, **properties.get(group, {})}
+        return
+    put(properties.setdefault(group, {}), rest, fragment)
+
+
+def flag_pattern(key: str) -> str:
+    return f"^(--)?{key.replace('_', '[-_]')}$"
+
+
+def family(name: str, table: Table) -> dict[str, Any]:
+    """The schema of a family, from its table alone."""
+    settings: dict[str, Any] = {}
+    patterns: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {section: {"$ref": "#/$defs/settings"} for section in sorted(table.sections)}
+    kinds: dict[str, dict[str, Any]] = {}
+    for entry in table.fields:
+        kept = shared(
+            kinds, entry.convert.name, or_null(dict(entry.convert.schema)) if table.null_is_unset else entry.convert.schema
+        )
+        for key in entry.keys:
+            group, _, rest = key.partition(".")
+            fragment = kept
+            if name == "wan-lora" and "." in key and key.rpartition(".")[2] in groups:  # it may be a group there
+                fragment = {"anyOf": [kept, {"type": "object"}]}
+            elif name == "diffsr" and not rest:  # Weights & Biases stores each top-level key under `value`
+                fragment = {"anyOf": [kept, {"type": "object", "properties": {"value": kept}}]}
+            if name == "hunyuandit" and not rest:
+                patterns[flag_pattern(key)] = fragment
+            elif name == "wan-lora" and rest and group in groups:
+                put(groups[group], rest, fragment)
+            else:
+                put(settings, key, fragment)
+    head = {"$schema": DRAFT, "$id": f"urn:preflight:{name}:1", "title": TITLES[name], "type": "object"}
+    if name != "wan-lora":
+        return {**head, **settings, **({"patternProperties": patterns} if patterns else {}), "$defs": kinds}
+    alone = settings["properties"]
+    sections = {
+        section: {"if": {"type": "object"}, "then": group, "else": alone.pop(section, True)} for section, group in groups.items()
+    }
+    return {**head, "$ref": "#/$defs/settings", "properties": sections, "$defs": {"settings": settings, **kinds}}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_schema_is_the_table(name: str, golden: Callable[[Path, str], None]) -> None:
+    written = json.dumps(family(name, TABLES[name]), indent=2) + "\n"
+    golden(ROOT / "schemas" / f"{name}.schema.json", written)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_schema_is_one(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema.load(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (name, path)
+        for name, stems in {
+            "wan-lora": ("configs/train_*.yaml", "tests/adapters/positive/wan_*.yaml"),
+            "diffsr": ("configs/fno_*.yaml", "tests/adapters/positive/diffsr_*.yaml"),
+            "hunyuandit": ("configs/hunyuandit_*.yaml", "tests/adapters/positive/hunyuandit_*.yaml"),
+        }.items()
+        for stem in stems
+        for path in sorted(ROOT.glob(stem))
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else value,
+)
+def test_what_the_adapter_reads_the_schema_allows(name: str, path: Path) -> None:
+    assert schema.check(document.read(str(path)).data, name) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "keys"),
+    [
+        ("wan-lora", "wan_numbers", {"frame_num", "batch_size", "height", "save_steps", "target_modules", "lora_dropout"}),
+        ("diffsr", "diffsr_values", {"data.shape[0]", "data.train_batchsize", "train.device_ids", "optimize.optimizer"}),
+        ("hunyuandit", "hunyuandit_values", {"model", "training-parts", "gradient-checkpointing"}),
+    ],
+)
+def test_what_the_adapter_refuses_the_schema_refuses(name: str, stem: str, keys: set[str]) -> None:
+    data = yaml.safe_load((ROOT / "tests/adapters/negative" / f"{stem}.yaml").read_text(encoding="utf-8"))
+    refused = {dotted(violation.path) for violation in schema.check(data, name)}
+    assert {key.split("[")[0] for key in keys} <= {key.split("[")[0] for key in refused}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_key_belongs_to_two_fields(name: str) -> None:
+    keys = [key for entry in TABLES[name].fields for key in entry.keys]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_default_has_a_source(name: str) -> None:
+    for entry in TABLES[name].fields:
+        assert (entry.default is SILENT) == (not entry.source), entry.keys[0]
