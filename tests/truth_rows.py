@@ -67,7 +67,7 @@ def _network(row: Row) -> dict[str, Any]:
     tokens = row.get("text_tokens") or next((n for word, n in _TEXT_TOKENS.items() if row["model"].startswith(word)), None)
     if tokens is not None:
         data["text_tokens"] = tokens
-    name = _IDS.get(row["model"], row["model"]).format(version=row.get("version", "1.2"))
+    name = str(_IDS.get(row["model"], row["model"])).format(version=row.get("version", "1.2"))
     return {
         "preflight": 1,
         "model": {"name": name, "dims": row.get("arch") or {}},

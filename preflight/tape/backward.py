@@ -53,7 +53,10 @@ def backward(loss: Tensor) -> None:
 
 
 def accumulate(parameter: Parameter, gradient: Tensor) -> None:
-    """torch/csrc/autograd/functions/accumulate_grad.h: the first gradient is taken as it is, later ones are added in place."""
+    """torch/csrc/autograd/functions/accumulate_grad.h: the first gradient is taken as it is, later ones are added in place.
+
+    One whose strides are not the parameter's is copied into those (utils/grad_layout_contract.h).
+    """
     if parameter.grad is not None:
         return
     ranks = gradient.tape.gradient_ranks
@@ -61,7 +64,7 @@ def accumulate(parameter: Parameter, gradient: Tensor) -> None:
         gradient = gradient.tape.empty((-(-parameter.numel // ranks),), gradient.dtype)
     storage = gradient.storage
     assert storage is not None
-    if sys.getrefcount(storage) > _OWN_REFERENCES:  # somebody else still uses these bytes: the parameter gets its own
+    if parameter.gradient_strided or sys.getrefcount(storage) > _OWN_REFERENCES:  # somebody else still uses these bytes: the parameter gets its own
         gradient = gradient.contiguous()
         storage = gradient.storage
         assert storage is not None
@@ -82,7 +85,8 @@ def _fit(edge: Edge | None, grad: Tensor | None) -> Tensor | None:
         return None
     if _was_broadcast(edge.shape, grad.shape):
         grad = grad.tape.empty(edge.shape, grad.dtype)
-    return grad.to(edge.dtype)
+    # a handle of its own for each input, so that a storage's references tell how many inputs share it
+    return grad.detach() if grad.dtype == edge.dtype else grad.to(edge.dtype)
 
 
 def _was_broadcast(shape: tuple[object, ...], grown: tuple[object, ...]) -> bool:
