@@ -28,7 +28,9 @@ LARGEST_GIB = 2**20  # a pebibyte on one GPU, likewise
 PROBLEMS_END = "see preflight --help"
 
 # What a terminal without these characters is shown instead.
-_ASCII = str.maketrans({"·": "-", "█": "#", "×": "x", "→": "->", "…": "...", "±": "+-", "–": "-", "≤": "<=", "≥": ">=", "÷": "/"})
+_ASCII = str.maketrans(
+    {"·": "-", "█": "#", "▏": "|", "×": "x", "→": "->", "…": "...", "±": "+-", "–": "-", "≤": "<=", "≥": ">=", "÷": "/"}
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,6 +30,7 @@ class Lora:
     rank: int
     alpha: float | None = None
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    dropout: float = 0.0
     dtype: Dtype = "fp32"
 
 

@@ -95,9 +95,9 @@ def test_what_does_not_fit_reads_as_a_person_would_say_it() -> None:
         "configs/train_v100.yaml does not fit: needs 43.00 GiB of 29.00 GiB usable (32.00 GiB on the GPU)\n"
         "\n"
         "  weights         26.00 GiB  ██████████████████████████████\n"
-        "  adapters         0.20 GiB  █\n"
-        "  gradients        0.20 GiB  █\n"
-        "  optimizer         0.0 MiB\n"
+        "  adapters         0.20 GiB  ▏\n"
+        "  gradients        0.20 GiB  ▏\n"
+        "  optimizer               0\n"
         "  activations     14.00 GiB  ████████████████\n"
         "  overhead         1.00 GiB  █\n"
         "  phases      load 26.00 GiB · step 40.00 GiB (worst) · save not computed\n"
@@ -117,8 +117,9 @@ def test_what_does_not_fit_reads_as_a_person_would_say_it() -> None:
         "  # 480 × 832: 22.00 GiB\n"
         "  size: 832*480\n"
         "\n"
-        "2 assumptions (-v shows each): optimizer is not set; the trainer uses adamw;"
-        " sample_steps is not set; the trainer uses 40\n"
+        "2 notes (-v shows all):\n"
+        "  optimizer is not set; the trainer uses adamw.\n"
+        "  sample_steps is not set; the trainer uses 40.\n"
     )
 
 

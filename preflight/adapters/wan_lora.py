@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from preflight.adapters.conversions import DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, size, whole, words
+from preflight.adapters.conversions import DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, real, size, whole, words
 from preflight.adapters.reading import Adapter, Assumed, Reading
 from preflight.adapters.table import Draft, Field, Table, draft, listen
-from preflight.adapters.wan_values import MODULES, SIZES, dropout, gpu, gpus, guidance, mixed_precision, model, optimizer
+from preflight.adapters.wan_values import MODULES, SIZES, gpu, gpus, guidance, mixed_precision, model, optimizer
 from preflight.document import Document
 from preflight.finding import ConfigError
 
@@ -47,7 +47,7 @@ FIELDS = (
           keys=("target_modules", "lora_target_modules", "lora_targets", "lora.targets", "target_names", "network_targets")),
     Field(path="train.lora.dtype", convert=DTYPE, default="fp32", keys=("lora_dtype", "trainable_dtype", "lora.dtype"),
           source="peft keeps adapters in float32 over a low-precision base (autocast_adapter_dtype)"),
-    Field(path="_dropout", keys=("lora_dropout", "lora.dropout", "network_dropout"), convert=dropout()),
+    Field(path="train.lora.dropout", keys=("lora_dropout", "lora.dropout", "network_dropout"), convert=real(0, 1)),
     Field(path="train.batch", convert=whole(), default=1, source="DiffSynth-Studio's loader, which knows no other",
           keys=("batch_size", "train_batch_size", "per_device_train_batch_size", "batch_size_per_gpu", "per_gpu_batch_size",
                 "micro_batch_size_per_gpu", "micro_batch_size", "train_batch_size_per_gpu")),
@@ -258,14 +258,6 @@ def _remarks(run: Draft) -> None:
             "one-expert",
             "Wan2.2 A14B has two experts of 14B each; one is counted, because trainers load and train one expert a run.",
             at="model.name",
-        )
-    if run.get("_dropout") and run.get("train.method") == "lora":
-        run.note(
-            "warning",
-            "lora-dropout",
-            "dropout on the LoRA inputs is not counted: it keeps a mask and a second input for every target it is applied to.",
-            at="_dropout",
-            fix="set it to 0 where memory is tight",
         )
     if run.get("_t5_fsdp") and run.get("data.text") == "online":
         run.note("warning", "t5-fsdp", "sharding of T5 is not counted: a whole T5 is, on every GPU.", at="_t5_fsdp")

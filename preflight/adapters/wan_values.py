@@ -133,9 +133,3 @@ def guidance() -> Conversion:
         return any(real(0, 1000).read(scale) > 1 for scale in scales)
 
     return Conversion(name="guidance scale", read=read, write=lambda *_: SILENT, schema={"type": ["number", "array", "object"]})
-
-
-def dropout() -> Conversion:
-    """A probability; reads to whether there is any dropout."""
-    inner = real(0, 1)
-    return Conversion(name="dropout", read=lambda v: inner.read(v) > 0, write=lambda *_: SILENT, schema=inner.schema)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from preflight.job import Job
-from preflight.spec import Spec
+from preflight.spec import Sample, Spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,12 +61,24 @@ def grid(job: Job, *, batch: bool, size: bool, frame: bool) -> list[Candidate]:
 
 
 def apply(spec: Spec, candidate: Candidate) -> Spec:
-    """`spec` at the candidate's shape, with the accumulation that keeps the effective batch or comes nearest above it."""
+    """`spec` at the candidate's shape, with the accumulation that keeps the effective batch or comes nearest above it.
+
+    Samples drawn during training shrink along: they are never larger than what is trained on.
+    """
     train, data = spec.train, spec.data
     accumulation = -(-train.batch * train.accumulation // candidate.batch)
     train = replace(train, batch=candidate.batch, accumulation=accumulation)
     data = replace(data, frames=candidate.frames, height=candidate.height, width=candidate.width)
-    return replace(spec, train=train, data=data)
+    return replace(spec, train=train, data=data, sample=_within(spec.sample, candidate))
+
+
+def _within(sample: Sample | None, candidate: Candidate) -> Sample | None:
+    if sample is None:
+        return None
+    frames = min(sample.frames, candidate.frames) if sample.frames is not None else None
+    if sample.height is None or sample.width is None or sample.height * sample.width <= candidate.height * candidate.width:
+        return replace(sample, frames=frames)
+    return replace(sample, frames=frames, height=candidate.height, width=candidate.width)
 
 
 def changes(before: Spec, after: Spec) -> dict[str, Any]:

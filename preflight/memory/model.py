@@ -107,7 +107,7 @@ def _adapt(network: Network, lora: Lora) -> None:
         hits = [target for target in lora.targets if name == target or name.endswith(f".{target}")]
         matched.update(dict.fromkeys(hits, True))
         if hits:
-            module.adapt(lora.rank)
+            module.adapt(lora.rank, dropout=lora.dropout > 0)
     missing = [target for target, hit in matched.items() if not hit]
     if missing:
         some = sorted({name.split(".", 2)[-1] for name, _ in linear if name.startswith("blocks.")} or {name for name, _ in linear})

@@ -53,6 +53,14 @@ class TextEncoder(Component):
         raise NotImplementedError
 
 
+def frames_as_batch(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) as (B * T, C, H, W): a view where there is one sample or one frame, else a copy."""
+    batch, channels, frames, height, width = x.shape
+    if frames > 1 and not (isinstance(batch, int) and batch == 1):
+        x = x.contiguous()
+    return x.view(batch * frames, channels, height, width)
+
+
 Tiles = list[list[Tensor]]
 
 

@@ -12,9 +12,13 @@ _FILES = {
     "sd-vae": "sd_vae",
     "flux-vae": "sd_vae",
     "sd3-vae": "sd_vae",
+    "cogvideox-vae": "cogvideox_vae",
     "t5-xxl": "t5",
     "mt5-xl": "t5",
     "umt5-xxl": "t5",
+    "clip-l": "bert_clip",
+    "openclip-bigg": "bert_clip",
+    "hunyuandit-bert": "bert_clip",
 }
 
 

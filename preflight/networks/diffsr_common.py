@@ -12,6 +12,7 @@ from preflight.tape.loss import relative_lp_loss
 from preflight.tape.meter import Size
 from preflight.tape.module import Conv, Module
 from preflight.tape.normalization import batch_norm
+from preflight.tape.shaping import upsample_nearest
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 
@@ -65,3 +66,8 @@ def to_channels_last(x: Tensor) -> Tensor:
     """(B, C, h, w) as (B, h, w, C): `x.permute(0, 2, 3, 1)`, a view."""
     batch, channels, height, width = x.shape
     return x.view(batch, height, width, channels)
+
+
+def upsample_bilinear(x: Tensor, factor: int) -> Tensor:
+    """x (B, C, *size) with each size multiplied by `factor`; nothing is kept, as with the nearest neighbour."""
+    return upsample_nearest(x, factor)

@@ -11,7 +11,6 @@ from typing import Any
 from preflight.networks.diffsr_common import SuperResolution, to_channels_first, to_channels_last
 from preflight.tape.activation import gelu, in_place, tanh
 from preflight.tape.fourier import irfftn, modes_product, rfftn
-from preflight.tape.linear import linear
 from preflight.tape.meter import Size
 from preflight.tape.module import Checkpointing, Conv, ConvTranspose, Linear, Module
 from preflight.tape.shaping import assign, narrow, pad
@@ -105,8 +104,7 @@ class FNO2d(SuperResolution):
             x = narrow(x, *x.shape[:2], unpadded[2], width)
             x = narrow(x, *x.shape[:2], *unpadded[2:])
         x = to_channels_last(x)
-        # a transposed input: torch.nn.functional.linear copies it, multiplies, and adds the bias to a tensor of its own
-        x = self._first(x)
+        x = self.fc1(x, transposed=True)
         x = self.act(x)
         x = self.fc2(x)
         x = self.act(x)
@@ -116,10 +114,6 @@ class FNO2d(SuperResolution):
         for up in self.up_ws:
             x = up(x)
         return x
-
-    def _first(self, x: Tensor) -> Tensor:
-        assert self.fc1.bias is not None
-        return linear(x.contiguous(), self.fc1.weight) + self.fc1.bias
 
 
 def rounded_share(size: Size, ratio: float) -> Size:

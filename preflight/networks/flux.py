@@ -8,8 +8,8 @@ from typing import Any
 from preflight.networks.common import AdaLayerNormContinuous, Dropout, FeedForward, apply_rotary_emb
 from preflight.networks.conditioning import AdaLayerNormZero, TimeTextEmbedding
 from preflight.networks.network import Network, Shape
-from preflight.tape.activation import gelu
-from preflight.tape.attention import flash_attention
+from preflight.tape.activation import clip, gelu
+from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, LayerNorm, Linear, Module, RMSNorm
 from preflight.tape.shaping import cat
@@ -73,7 +73,7 @@ class FluxAttention(Module):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """(B, tokens, heads, width) each, giving (B, tokens, heads x width)."""
     query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = flash_attention(query, key, value)
+    out = attention(query, key, value)
     return out.view(out.shape[0], out.shape[2], out.shape[1] * out.shape[3])
 
 
@@ -108,6 +108,8 @@ class DualBlock(Module):
         normed_context = normed_context * (1 + ff_scale_context) + ff_shift_context
         fed_context = self.ff_context(normed_context)
         context = context + ff_gate_context * fed_context
+        if context.dtype == "fp16":
+            context = clip(context)
         return hidden, context
 
 
@@ -130,6 +132,8 @@ class SingleBlock(Module):
         hidden = cat([attended, fed], 2)
         hidden = gate * self.proj_out(hidden)
         hidden = residual + hidden
+        if hidden.dtype == "fp16":
+            hidden = clip(hidden)
         context, hidden = slice_tokens(hidden, text), slice_tokens(hidden, image)
         return hidden, context
 
@@ -144,9 +148,7 @@ class Flux(Network):
         self.time_text_embed = TimeTextEmbedding(dim, self.pooled_dim, guidance=dims["guidance_embeds"])
         self.context_embedder = Linear(self.text_dim, dim)
         self.x_embedder = Linear(self.inputs, dim)
-        self.transformer_blocks = Blocks(
-            dims["num_layers"], lambda _: DualBlock(dim, heads), checkpointing, extend=extend
-        )
+        self.transformer_blocks = Blocks(dims["num_layers"], lambda _: DualBlock(dim, heads), checkpointing, extend=extend)
         self.single_transformer_blocks = Blocks(
             dims["num_single_layers"], lambda _: SingleBlock(dim, heads), checkpointing, extend=extend
         )

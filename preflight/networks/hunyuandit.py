@@ -17,7 +17,7 @@ from preflight.networks.common import (
 )
 from preflight.networks.network import Network, Shape
 from preflight.tape.activation import silu
-from preflight.tape.attention import flash_attention
+from preflight.tape.attention import attention
 from preflight.tape.linear import linear
 from preflight.tape.lookup import lookup
 from preflight.tape.loss import mse_loss
@@ -55,13 +55,14 @@ class HunyuanAttention(Module):
         if context is None:
             context = hidden
         key, value = self.to_k(context), self.to_v(context)
-        query, key, value = transpose(query, *self._heads(query)), transpose(key, *self._heads(key)), value.view(*self._heads(value))
+        query, key = transpose(query, *self._heads(query)), transpose(key, *self._heads(key))
+        value = value.view(*self._heads(value))
         query = self.norm_q(query)
         key = self.norm_k(key)
         query = apply_rotary_emb(query, rotary)
         if not self.crosses:
             key = apply_rotary_emb(key, rotary)
-        out = flash_attention(query, key, value)
+        out = attention(query, key, value)
         batch, heads, tokens, width = out.shape
         # the rotation leaves the query's heads in front of its tokens, and the kernel gives what it took
         out = out.contiguous().view(batch, tokens, heads * width)
@@ -119,7 +120,7 @@ class AttentionPool(Module):
         key = linear(x, self.k_proj.weight, bias_k)
         value = linear(x, self.v_proj.weight, bias_v)
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
-        out = flash_attention(query, key, value)
+        out = attention(query, key, value)
         del query, key, value
         return self.c_proj(out.view(batch, dim))
 

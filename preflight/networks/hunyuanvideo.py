@@ -10,7 +10,7 @@ from preflight.networks.common import AdaLayerNormContinuous, Dropout, FeedForwa
 from preflight.networks.conditioning import AdaLayerNormZero, TimeTextEmbedding
 from preflight.networks.network import Network, Shape
 from preflight.tape.activation import gelu, silu
-from preflight.tape.attention import efficient_attention
+from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
 from preflight.tape.shaping import cat, chunk, sum_over
@@ -77,7 +77,7 @@ class JointAttention(Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """(B, tokens, heads, width) each, giving (B, tokens, heads x width)."""
     query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = efficient_attention(query, key, value, mask)
+    out = attention(query, key, value, mask)
     return out.view(out.shape[0], out.shape[2], out.shape[1] * out.shape[3])
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from preflight.tape import activation
 from preflight.tape.dropout import dropout
 from preflight.tape.fourier import alias, fftshift, irfftn, modes_product, rfftn
-from preflight.tape.meter import Size
+from preflight.tape.meter import Size, somewhere
 from preflight.tape.module import Conv, GroupNorm, Module
 from preflight.tape.normalization import batch_norm
 from preflight.tape.shaping import assign, narrow, overwrite
@@ -148,12 +147,7 @@ def _cut(x: Tensor, kept: Shape) -> tuple[Tensor, bool]:
     """x (…, …, *modes) with only `kept` of its modes, cut dimension by dimension, and whether those still lie evenly in memory."""
     merges = True
     for i, size in enumerate(kept, start=2):
-        if _somewhere(size < x.shape[i]):
+        if somewhere(size < x.shape[i]):
             x = narrow(x, *x.shape[:i], size, *x.shape[i + 1 :])
             merges = merges and i == 2
     return x, merges
-
-
-def _somewhere(condition: Any) -> bool:
-    """Whether a comparison holds for any of the sizes it was made for."""
-    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)

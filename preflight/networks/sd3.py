@@ -9,7 +9,7 @@ from preflight.networks.common import AdaLayerNormContinuous, Dropout, FeedForwa
 from preflight.networks.conditioning import AdaLayerNormZero, TimeTextEmbedding
 from preflight.networks.network import Network, Shape
 from preflight.tape.activation import silu
-from preflight.tape.attention import flash_attention
+from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
 from preflight.tape.shaping import cat, chunk, transpose
@@ -54,7 +54,7 @@ class JointAttention(Module):
             key = cat([key, key_context], 2)
             value = cat([value, value_context], 2)
 
-        out = flash_attention(query, key, value)
+        out = attention(query, key, value)
         # cat left the heads in front of the tokens, and the kernel gives what it took
         out = out.contiguous().view(batch, query.shape[2], dim)
         out = out.to(query.dtype)

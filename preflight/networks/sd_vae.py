@@ -9,19 +9,9 @@ from preflight.networks.component import Tiles, Vae, join_tiles, sample_posterio
 from preflight.networks.network import Shape
 from preflight.tape.activation import silu
 from preflight.tape.attention import flash_attention
-from preflight.tape.module import Conv, Linear, Module
-from preflight.tape.normalization import group_norm
+from preflight.tape.module import Conv, GroupNorm, Linear, Module
 from preflight.tape.shaping import narrow, pad, upsample_nearest
-from preflight.tape.tensor import Parameter, Tape, Tensor
-
-
-class GroupNorm(Module):
-    def __init__(self, groups: int, channels: int) -> None:
-        self.groups = groups
-        self.weight, self.bias = Parameter((channels,)), Parameter((channels,))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return group_norm(x, self.groups, self.weight, self.bias)
+from preflight.tape.tensor import Tape, Tensor
 
 
 class ResnetBlock2D(Module):

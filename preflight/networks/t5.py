@@ -13,7 +13,6 @@ from preflight.tape.lookup import lookup
 from preflight.tape.meter import Size
 from preflight.tape.module import Blocks, Checkpointing, Linear, Module
 from preflight.tape.normalization import mean_of_squares
-from preflight.tape.shaping import where
 from preflight.tape.tensor import Parameter, Tape, Tensor
 
 
@@ -68,14 +67,18 @@ class T5Attention(Module):
         self.o = Linear(inner, dim, bias=False)
         self.relative_attention_bias = Parameter((dims["relative_attention_num_buckets"], self.heads)) if biased else None
 
-    def forward(self, hidden: Tensor, mask: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        batch, tokens, _ = hidden.shape
+    def forward(self, hidden: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        tape, (batch, tokens, _) = hidden.tape, hidden.shape
         query = self._heads(self.q(hidden))
         key = self._heads(self.k(hidden))
         value = self._heads(self.v(hidden))
         if position_bias is None:
             position_bias = self._compute_bias(tokens)
-        out = self._attend(query, key, value, mask, position_bias)
+        # sdpa_attention_forward: where(mask, position_bias, lowest) has the batch's size, and is made contiguous
+        both = tape.empty((batch, self.heads, tokens, tokens), position_bias.dtype)
+        both = both.contiguous()
+        out = efficient_attention(query, key, value, both)
+        del both
         out = out.view(batch, tokens, self.heads * self.width)
         return self.o(out), position_bias
 
@@ -90,26 +93,15 @@ class T5Attention(Module):
         values = lookup(self.relative_attention_bias, bucket)
         return values.view(1, self.heads, tokens, tokens)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, position_bias: Tensor) -> Tensor:
-        """sdpa_attention_forward: mask and bias become one tensor of the batch's size."""
-        batch, heads, tokens, _ = query.shape
-        both = _masked(position_bias, mask, batch, heads, tokens).contiguous()
-        return efficient_attention(query, key, value, both)
-
-
-def _masked(position_bias: Tensor, mask: Tensor, batch: Size, heads: int, tokens: Size) -> Tensor:
-    """`torch.where(mask, position_bias, lowest)`: the mask's batch broadcasts."""
-    return position_bias.tape.empty((batch, heads, tokens, tokens), position_bias.dtype)
-
 
 class SelfAttentionLayer(Module):
     def __init__(self, dims: Mapping[str, Any], *, biased: bool) -> None:
         self.SelfAttention = T5Attention(dims, biased=biased)
         self.layer_norm = T5LayerNorm(dims["d_model"])
 
-    def forward(self, hidden: Tensor, mask: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, hidden: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
         normed = self.layer_norm(hidden)
-        out, position_bias = self.SelfAttention(normed, mask, position_bias)
+        out, position_bias = self.SelfAttention(normed, position_bias)
         return hidden + out, position_bias
 
 
@@ -117,8 +109,8 @@ class T5Block(Module):
     def __init__(self, dims: Mapping[str, Any], *, biased: bool) -> None:
         self.layer = [SelfAttentionLayer(dims, biased=biased), FeedForwardLayer(dims["d_model"], dims["d_ff"])]
 
-    def forward(self, hidden: Tensor, mask: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        hidden, position_bias = self.layer[0](hidden, mask, position_bias)
+    def forward(self, hidden: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden, position_bias = self.layer[0](hidden, position_bias)
         hidden = _clamped(hidden)
         hidden = self.layer[1](hidden)
         hidden = _clamped(hidden)
@@ -143,16 +135,17 @@ class Stack(Module):
         )
         self.final_layer_norm = T5LayerNorm(dims["d_model"])
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, padding: Tensor) -> Tensor:
         batch, tokens = ids.shape
         embeds = lookup(self.embed_tokens, ids)
-        mask = ids.tape.empty((batch, 1, tokens, tokens), "bool")  # create_bidirectional_mask
+        mask = padding.tape.empty((batch, 1, tokens, tokens), "bool")  # create_bidirectional_mask
         position_bias = None
         hidden = embeds
         for block in self.block.walk(ids.tape):
-            hidden, bias = block(hidden, mask, position_bias)
+            hidden, bias = block(hidden, position_bias)
             position_bias = bias if self.shared_bias else None
             del bias
+        del mask
         return self.final_layer_norm(hidden)
 
 
@@ -164,8 +157,8 @@ class T5Encoder(TextEncoder):
 
     def encode(self, tape: Tape, batch: Size, tokens: Size, dtype: str) -> Tensor:
         with tape.no_grad():
-            ids, mask = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
-            return self.encoder(ids, mask)
+            ids, padding = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
+            return self.encoder(ids, padding)
 
 
 # google/t5-v1_1-xxl, google/mt5-xl and google/umt5-xxl, config.json

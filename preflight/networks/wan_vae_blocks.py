@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.networks.component import frames_as_batch
 from preflight.tape.activation import keeps_result, silu
 from preflight.tape.attention import flash_attention
 from preflight.tape.module import Conv, Module
@@ -122,7 +123,7 @@ class AttentionBlock(Module):
     def forward(self, x: Tensor, _: Features) -> Tensor:
         identity = x
         batch, channels, frames, height, width = x.shape
-        x = _frames_as_batch(x)
+        x = frames_as_batch(x)
         x = self.norm(x)
         qkv = self.to_qkv(x)
         qkv = qkv.view(batch * frames, 1, height * width, channels * 3).contiguous()
@@ -152,7 +153,7 @@ class Resample(Module):
         if self.mode == "upsample3d":
             x = self._double_frames(x, features)
         batch, _, frames, _, _ = x.shape
-        x = _frames_as_batch(x)
+        x = frames_as_batch(x)
         x = self._resize(x)
         x = x.view(batch, x.shape[1], frames, *x.shape[2:])
         if self.mode == "downsample3d":
@@ -205,11 +206,3 @@ class MidBlock(Module):
         x = self.resnets[0](x, features)
         x = self.attentions[0](x, features)
         return self.resnets[1](x, features)
-
-
-def _frames_as_batch(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) as (B * T, C, H, W): a copy where there are several frames."""
-    batch, channels, frames, height, width = x.shape
-    if frames > 1:
-        x = x.contiguous()
-    return x.view(batch * frames, channels, height, width)

@@ -28,8 +28,8 @@ COUNTED: Mapping[str, str] = {
 }
 SEVERITIES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
 # How many lines findings and reductions may take before the rest is folded; with all else a config stays under 40.
-FINDING_LINES = REDUCTION_LINES = 11
-NOTE_WIDTH = 240
+FINDING_LINES, REDUCTION_LINES, NOTE_LINES = 9, 8, 3
+NOTE_WIDTH = 116
 
 # A config may hold any character; on a terminal a control character is shown, not obeyed.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
@@ -54,7 +54,8 @@ def _result(result: Result, style: Style) -> Iterator[Line]:
         yield ()
         yield from _bars(result.memory, style)
         yield from _facts(result.memory, style)
-    loud = [f for f in result.findings if f.severity != "note" or style.verbose]
+    by_severity = sorted(result.findings, key=lambda finding: tuple(SEVERITIES).index(finding.severity))
+    loud = [f for f in by_severity if f.severity != "note" or style.verbose]
     if loud:
         yield from [()] if result.memory.peak_bytes is not None else []
         yield from _fold([list(_finding(result.config, f)) for f in loud], FINDING_LINES, "findings", style)
@@ -65,7 +66,7 @@ def _result(result: Result, style: Style) -> Iterator[Line]:
     notes = [f for f in result.findings if f.severity == "note"]
     if notes and not style.verbose:
         yield ()
-        yield _notes(notes)
+        yield from _notes(notes)
 
 
 def _verdict(result: Result, style: Style) -> Line:
@@ -91,9 +92,9 @@ def _bars(memory: Memory, style: Style) -> Iterator[Line]:
     for name in COMPONENTS:
         size = memory.components.get(name)
         if size is not None:
-            length = max(round(room * size / full), 1 if size else 0)
+            bar = "█" * round(room * size / full) or ("▏" if size else "")
             colour = "cyan" if name == "activations" else "blue"
-            yield ((f"  {name:<11} {gib(size):>13}  ", ""), ("█" * length, colour))
+            yield ((f"  {name:<11} {gib(size) if size else '0':>13}  ", ""), (bar, colour))
 
 
 def _facts(memory: Memory, style: Style) -> Iterator[Line]:
@@ -148,14 +149,17 @@ def _yaml(keys: Mapping[str, Any]) -> str:
         for parent in parents:
             node = node.setdefault(parent, {})
         node[last] = list(value) if isinstance(value, tuple) else value
-    root = yaml.SafeDumper(io.StringIO(), default_flow_style=None, sort_keys=False).represent_data(tree)
-    root.flow_style = False
+    dumper = yaml.SafeDumper(io.StringIO(), default_flow_style=None, sort_keys=False)
+    root = dumper.represent_mapping("tag:yaml.org,2002:map", tree, flow_style=False)
     return yaml.serialize(root, Dumper=yaml.SafeDumper, allow_unicode=True, width=10_000) if tree else ""
 
 
-def _notes(notes: Sequence[Finding]) -> Line:
-    text = f"{_plural(len(notes), 'assumption')} (-v shows each): " + "; ".join(n.message.rstrip(".") for n in notes)
-    return ((text if len(text) <= NOTE_WIDTH else text[: NOTE_WIDTH - 1].rstrip() + "…", "dim"),)
+def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
+    first = f", the first {NOTE_LINES} of them" if len(notes) > NOTE_LINES else ""
+    yield ((f"{_plural(len(notes), 'note')}{first} (-v shows all):", "dim"),)
+    for note in notes[:NOTE_LINES]:
+        text = note.message
+        yield ((f"  {text if len(text) <= NOTE_WIDTH else text[: NOTE_WIDTH - 1].rstrip() + '…'}", "dim"),)
 
 
 def _fold(items: Sequence[list[Line]], room: int, name: str, style: Style) -> Iterator[Line]:

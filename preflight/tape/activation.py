@@ -21,7 +21,7 @@ def in_place(x: Tensor) -> Tensor:
     return x.tape.record((x,), out, _backward, (out.detach(),))
 
 
-gelu = silu = keeps_input
+gelu = silu = clip = keeps_input
 tanh = relu = sigmoid = rsqrt = keeps_result
 # functions of torch.nn.functional that a config may name
 BY_NAME = {

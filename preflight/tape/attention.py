@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from preflight.tape.activation import keeps_result
@@ -10,8 +10,13 @@ from preflight.tape.linear import matmul
 from preflight.tape.tensor import Call, Grads, Tensor
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """scaled_dot_product_attention without a mask: q, k, v (B, heads, tokens, width) give (B, heads, tokens, width)."""
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """scaled_dot_product_attention: q, k, v (B, heads, tokens, width) give (B, heads, tokens, width).
+
+    The flash kernel takes no mask; with one, the memory-efficient kernel runs where it can.
+    """
+    if mask is not None and q.tape.attention != "math":
+        return efficient_attention(q, k, v, mask)
     return _KERNELS[q.tape.attention](q, k, v)
 
 
@@ -63,16 +68,20 @@ def _suspended(q: Tensor) -> Iterator[None]:
         tape.autocast = before
 
 
-_KERNELS = {"flash": flash_attention, "efficient": flash_attention, "math": math_attention}
-
-
-def efficient_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """The same with a mask (B, heads or 1, query tokens or 1, key tokens), which is kept as well.
+def efficient_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention without quadratic memory; a mask (B, heads or 1, query tokens or 1, key tokens) is kept as well.
 
     The log-sum-exp is kept for query tokens rounded up to 32 (transformers/cuda/attention.cu: kAlignLSE), and the random state
     that dropout would need. derivatives.yaml: _scaled_dot_product_efficient_attention.
     """
-    if mask.dtype == "bool":
+    if mask is not None and mask.dtype == "bool":
         mask = q.tape.empty(mask.shape, q.dtype)  # sdp_utils: convert_boolean_attn_mask
     rows = (((*q.shape[:2], -(-q.shape[2] // 32) * 32), "fp32"), ((), "int64"), ((), "int64"))
     return q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v, mask), keeps_result=True, rows=rows)
+
+
+_KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "flash": flash_attention,
+    "efficient": efficient_attention,
+    "math": math_attention,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.tape.tensor import Tensor
+from preflight.tape.tensor import Call, Grads, Tensor
 
 
 def dropout(x: Tensor) -> Tensor:
@@ -12,3 +12,13 @@ def dropout(x: Tensor) -> Tensor:
     """
     mask = x.tape.empty(x.shape, x.dtype)
     return x * mask
+
+
+def fused_dropout(x: Tensor) -> Tensor:
+    """CUDA's own kernel, which keeps a mask of one byte an element. derivatives.yaml: native_dropout."""
+    return x.tape.compute((x,), _fused_backward, x.shape, x.dtype, rows=((x.shape, "bool"),))
+
+
+def _fused_backward(_: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    return (grad.tape.empty(grad.shape, grad.dtype),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preflight.tape.autocast import lower
-from preflight.tape.meter import Size
+from preflight.tape.meter import Size, somewhere
 from preflight.tape.slicing import Slice, adjacent, as_slice
 from preflight.tape.tensor import Call, Grads, Shape, Tensor
 
@@ -22,6 +22,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     # Linear.cpp: an input whose bytes are apart is copied, and the bias added to the product
     out = _product(adjacent(x), weight, bias, shape)
     return out if bias is None else adjacent(as_slice(out))
+
+
+def linear_transposed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The same for an x (B, n, in) whose last two dimensions are swapped in memory, and the bias added to the product.
+
+    Linear.cpp, LinearAlgebra.cpp: should_fold. Several samples are copied into one matrix if the weight trains, else they are
+    multiplied one by one. The addition makes a new tensor, as the traces count it; a GPU adds in place.
+    """
+    bias = lower(bias) if bias is not None else None
+    weight = lower(weight)
+    x = lower(x)
+    merged = x.contiguous() if weight.requires_grad and somewhere(x.shape[0] > 1) else x
+    out = _product(merged, weight, None, (*x.shape[:-1], weight.shape[0]))
+    return out if bias is None else out + bias
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:

@@ -18,6 +18,11 @@ def rounded(nbytes: Size) -> Size:
     return -(-nbytes // ROUND) * ROUND
 
 
+def somewhere(condition: Any) -> bool:
+    """Whether a comparison of sizes holds for any of them."""
+    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
+
+
 @dataclass(slots=True)
 class Part:
     """A part of the step: its peak, the gradients live at that moment, its highest activations, and what was live at its end."""

@@ -9,6 +9,7 @@ from typing import Any
 from preflight.tape import linear as ops
 from preflight.tape import normalization
 from preflight.tape.checkpoint import checkpoint
+from preflight.tape.dropout import fused_dropout
 from preflight.tape.meter import Segment
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
@@ -62,19 +63,24 @@ class Linear(Module):
         self.bias = Parameter((outputs,)) if bias else None
         self.lora_A: Parameter | None = None
         self.lora_B: Parameter | None = None
+        self.lora_dropout = False
 
-    def adapt(self, rank: int) -> None:
-        """Add a LoRA adapter of `rank`."""
+    def adapt(self, rank: int, *, dropout: bool = False) -> None:
+        """Add a LoRA adapter of `rank`, with or without dropout on its input."""
         outputs, inputs = self.weight.shape
+        self.lora_dropout = dropout
         self.lora_A, self.lora_B = Parameter((rank, inputs)), Parameter((outputs, rank))
 
-    def forward(self, x: Tensor) -> Tensor:
-        result = ops.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, *, transposed: bool = False) -> Tensor:
+        product = ops.linear_transposed if transposed else ops.linear
+        result = product(x, self.weight, self.bias)
         if self.lora_A is None or self.lora_B is None:
             return result
         dtype = result.dtype
         x = x.to(self.lora_A.dtype)  # peft: _cast_input_dtype
-        result = result + ops.linear(ops.linear(x, self.lora_A), self.lora_B) * 1.0
+        if self.lora_dropout:
+            x = fused_dropout(x)
+        result = result + ops.linear(product(x, self.lora_A), self.lora_B) * 1.0
         return result.to(dtype)
 
 

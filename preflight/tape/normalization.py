@@ -9,13 +9,27 @@ from preflight.tape.tensor import Call, Grads, Shape, Tensor
 
 
 def layer_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """Over the last dimension; keeps the input and two float32 rows. derivatives.yaml: native_layer_norm."""
-    return _fused(upper(x), _upper(weight), _upper(bias), (*x.shape[:-1], 1), x.shape[-1])
+    """Over the last dimension; keeps its inputs and two float32 rows. derivatives.yaml: native_layer_norm."""
+    return _fused(upper(x), _upper(weight), _upper(bias), (*x.shape[:-1], 1), x.shape[-1], keeps_bias=True)
 
 
-def group_norm(x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """x (B, C, *size); keeps the input and two rows of (B, groups). derivatives.yaml: native_group_norm."""
-    return _fused(upper(x), _upper(weight), _upper(bias), (x.shape[0], groups), x.shape[1])
+def layer_norm_whole(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Over all dimensions but the first, each element with a weight of its own."""
+    row, shapes = ((x.shape[0], *(1 for _ in x.shape[1:])), "fp32"), (weight.shape, bias.shape)
+    inputs = (upper(x), upper(weight), upper(bias))
+    x = inputs[0]
+    return x.tape.compute(inputs, _whole_backward, x.shape, x.dtype, saved=(x,), rows=(row, row), context=shapes)
+
+
+def group_norm(
+    x: Tensor, groups: int, weight: Tensor | None = None, bias: Tensor | None = None, *, gradient_strided: bool = False
+) -> Tensor:
+    """x (B, C, *size); keeps the input, the weight and two rows of (B, groups). derivatives.yaml: native_group_norm.
+
+    A gradient that arrives in another order of dimensions is copied for the kernel.
+    """
+    rows = (x.shape[0], groups)
+    return _fused(upper(x), _upper(weight), _upper(bias), rows, x.shape[1], gradient_strided=gradient_strided)
 
 
 def batch_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
@@ -64,14 +78,34 @@ def _upper(x: Tensor | None) -> Tensor | None:
     return None if x is None else upper(x)
 
 
-def _fused(x: Tensor, weight: Tensor | None, bias: Tensor | None, rows: Shape, channels: Size) -> Tensor:
-    row = (rows, "fp32")
-    return x.tape.compute((x, weight, bias), _fused_backward, x.shape, x.dtype, saved=(x,), rows=(row, row), context=channels)
+def _fused(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    rows: Shape,
+    channels: Size,
+    *,
+    keeps_bias: bool = False,
+    gradient_strided: bool = False,
+) -> Tensor:
+    row, context = (rows, "fp32"), (channels, gradient_strided)
+    inputs, saved = (x, weight, bias), (x, weight, bias if keeps_bias else None)
+    return x.tape.compute(inputs, _fused_backward, x.shape, x.dtype, saved=saved, rows=(row, row), context=context)
 
 
 def _fused_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     x = call.saved[0]
+    channels, gradient_strided = call.context
+    copy = grad.contiguous() if gradient_strided else None
     into = grad.tape.empty(x.shape, x.dtype) if call.needs[0] else None
-    row = (call.context,)
+    del copy
+    row = (channels,)
     return (into, *(grad.tape.empty(row, grad.dtype) if wanted else None for wanted in call.needs[1:]))
+
+
+def _whole_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    x = call.saved[0]
+    shapes = (x.shape, *call.context)
+    return tuple(grad.tape.empty(shape, grad.dtype) if wanted else None for shape, wanted in zip(shapes, call.needs, strict=True))

@@ -104,6 +104,12 @@ def pixel_shuffle(x: Tensor, factor: int) -> Tensor:
     return x.tape.compute((x,), _whole_backward, shape, x.dtype, context=x.shape)
 
 
+def avg_pool(x: Tensor, kernel: int) -> Tensor:
+    """x (B, C, H, W) divided by `kernel`; keeps its input (avg_pool2d)."""
+    shape = (*x.shape[:2], *(n // kernel for n in x.shape[2:]))
+    return x.tape.compute((x,), _whole_backward, shape, x.dtype, saved=(x,), context=x.shape)
+
+
 def max_pool(x: Tensor, kernel: int) -> Tensor:
     """x (B, C, H, W) halved by `kernel`; keeps its input and an int64 index an output element (max_pool2d_with_indices)."""
     shape = (*x.shape[:2], *(n // kernel for n in x.shape[2:]))

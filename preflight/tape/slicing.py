@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from preflight.tape.dtypes import BYTES
+from preflight.tape.dtypes import BYTES, promote
 from preflight.tape.meter import Size, rounded
-from preflight.tape.tensor import Call, Grads, Shape, Storage, Tensor, numel, promote
+from preflight.tape.tensor import Call, Grads, Shape, Storage, Tensor, numel
 
 
 class Slice(Tensor):

@@ -150,7 +150,7 @@ class Tensor:
 
     __radd__ = __add__
 
-    def __iadd__(self, other: Tensor | float) -> Tensor:  # noqa: PYI034  # a tensor, never a subclass of it
+    def __iadd__(self, other: Tensor | Number) -> Tensor:  # noqa: PYI034  # a tensor, never a subclass of it
         """`x += y` in place: x keeps its memory, and both get the gradient as it is."""
         if not isinstance(other, Tensor):
             return self
@@ -169,13 +169,14 @@ class Tensor:
 class Parameter(Tensor):
     """A tensor of the model: resident, so its own bytes are counted apart from the step's. `copies` says how many it stands for."""
 
-    __slots__ = ("copies", "grad", "name")
+    __slots__ = ("copies", "grad", "gradient_strided", "name")
 
     def __init__(self, shape: tuple[int, ...], dtype: str = "fp32") -> None:
         self.shape, self.dtype = shape, dtype
         self.storage, self.node, self.index = None, None, 0
         self.requires_grad = True
         self.grad: Tensor | None = None
+        self.gradient_strided = False  # its gradient arrives in another order of dimensions (channels last)
         self.copies = 1
         self.name = ""
 

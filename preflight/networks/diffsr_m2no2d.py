@@ -1,0 +1,195 @@
+"""DiffSR's M2NO2d (models/m2no/m2no2d.py, grid_operator.py): multigrid cycles with wavelet restriction and prolongation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, to_channels_first, to_channels_last
+from preflight.networks.diffsr_mwt2d import anywhere
+from preflight.tape.activation import BY_NAME
+from preflight.tape.linear import matmul
+from preflight.tape.module import Blocks, Checkpointing, Conv, Linear, Module
+from preflight.tape.normalization import layer_norm_whole
+from preflight.tape.shaping import assign, narrow, pad, transpose
+from preflight.tape.tensor import Parameter, Tensor
+
+
+class PaddedConv(Conv):
+    """torch.nn.Conv2d with a kernel of 3, a padding of 1 and another padding mode than zeros: the padded input is a new tensor."""
+
+    def __init__(self, inputs: int, outputs: int, *, mode: str, bias: bool) -> None:
+        super().__init__(inputs, outputs, (3, 3), bias=bias)
+        self.pad = pad_circular if mode == "circular" else pad_otherwise
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.pad(x))
+
+
+def conv(inputs: int, outputs: int, *, mode: str = "zeros", bias: bool = True) -> Conv:
+    if mode == "zeros":
+        return ChannelsLastConv(inputs, outputs, (3, 3), padding=1, bias=bias)
+    return PaddedConv(inputs, outputs, mode=mode, bias=bias)
+
+
+def pad_circular(x: Tensor) -> Tensor:
+    """aten/src/ATen/native/PadNd.cpp: _pad_circular_symint, written out as views and assignments of each border."""
+    batch, channels, height, width = x.shape
+    tall, wide = height + 2, width + 2
+    out = x.tape.empty((batch, channels, tall, wide), x.dtype)
+    assign(out, x.shape, narrow(narrow(x, *x.shape), *x.shape))
+    for border in ((batch, channels, tall, 1), (batch, channels, 1, wide)):
+        for _ in range(2):
+            assign(out, border, narrow(out, *border))
+    return out
+
+
+def pad_otherwise(x: Tensor) -> Tensor:
+    """Reflected or replicated borders: one operator."""
+    batch, channels, height, width = x.shape
+    return pad(x, batch, channels, height + 2, width + 2)
+
+
+class WholeLayerNorm(Module):
+    def __init__(self, *shape: int) -> None:
+        self.weight, self.bias = Parameter(shape), Parameter(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return layer_norm_whole(x, self.weight, self.bias)
+
+
+class WaveletOperator(Module):
+    """grid_operator.py: LPFOperator2d. `first` says that x has its channels first in memory, so that taking it apart copies it."""
+
+    def __init__(self, c: int, k: int) -> None:
+        self.c, self.k = c, k
+
+    def restrict(self, x: Tensor, *, first: bool) -> Tensor:
+        batch, channels, height, width = x.shape
+        shape = (batch, height // 2, width // 2, self.c, 4 * self.k**2)
+        x = x.contiguous().view(*shape) if first else x.view(*shape)
+        x = matmul(x, self._filter(x, 4 * self.k**2, self.k**2))
+        return x.view(batch, channels, height // 2, width // 2)
+
+    def prolongate(self, x: Tensor, *, first: bool) -> Tensor:
+        batch, channels, height, width = x.shape
+        x = x.view(batch, height, width, self.c, self.k**2)
+        x = self._product(x, first=first)
+        shape = (batch, channels, height * 2, width * 2)
+        return transpose(x, *shape) if first else x.view(*shape)
+
+    def _product(self, x: Tensor, *, first: bool) -> Tensor:
+        x = x.contiguous() if first else x
+        return matmul(x, self._filter(x, self.k**2, 4 * self.k**2))
+
+    def _filter(self, x: Tensor, *shape: int) -> Tensor:
+        """H: an attribute that is neither parameter nor buffer, of a few KiB."""
+        return Tensor(x.tape, shape, x.dtype, None)
+
+
+class GridBlock(Module):
+    def __init__(self, channels: int, iterations: int, *, mode: str = "zeros", bias: bool = True) -> None:
+        self.S = [conv(channels, channels, mode=mode, bias=bias) for _ in range(iterations)]
+
+    def forward(self, A: Module, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: N803
+        for smooth in self.S:
+            u = smooth(f) if u is None else u + smooth(f - A(u))
+            r = f - A(u)
+        assert u is not None
+        return u, r
+
+
+class MultiGrid(Module):
+    """Inputs of another size than `resolutions` are brought to it first. The residuals r are made and kept, but lead nowhere."""
+
+    def __init__(
+        self,
+        channels: int,
+        levels: Sequence[int],
+        operator: WaveletOperator,
+        *,
+        mode: str,
+        bias: bool,
+        norm: bool,
+        resolutions: Sequence[int],
+    ) -> None:
+        self.operator, self.resolution = operator, resolutions[0]
+        self.first = norm or mode != "zeros"
+        self.A = conv(channels, channels, mode=mode, bias=bias)
+        self.pre_S = GridBlock(channels, 1, mode=mode, bias=bias)
+        self.post_S = GridBlock(channels, 1, mode=mode, bias=bias)
+        self.grid_list = [GridBlock(channels, iterations) for iterations in levels]
+        sizes = [(channels, resolutions[0] // 2**i, resolutions[1] // 2**i) for i in range(len(levels))]
+        self.norm_list = [WholeLayerNorm(*size) for size in sizes] if norm else []
+
+    def children(self) -> Any:
+        """All but the operator, which the layers share and which has no parameters."""
+        return ((name, child, copies) for name, child, copies in super().children() if name != "operator")
+
+    def forward(self, f: Tensor) -> Tensor:
+        while anywhere(f.shape[2] > self.resolution):
+            f = self.operator.restrict(f, first=False)
+        while anywhere(f.shape[2] < self.resolution):
+            f = self.operator.prolongate(f, first=False)
+
+        u_n, r_n = self.pre_S(self.A, f)
+        u_list, r_list = [u_n], [r_n]
+
+        for i, grid in enumerate(self.grid_list):
+            u = self.operator.restrict(u_list[i], first=self.first and i == 0)
+            u, r = grid(self.A, u)
+            r_list.append(r)
+            u_list.append(u)
+
+        last = len(self.grid_list)
+        for i in range(last, 0, -1):
+            # out of a normalisation the channels come first
+            prolongated = self.operator.prolongate
+            if self.norm_list:
+                u_list[i - 1] = self.norm_list[i - 1](u_list[i - 1] + prolongated(u_list[i], first=i < last))
+            else:
+                u_list[i - 1] = u_list[i - 1] + prolongated(u_list[i], first=False)
+
+        u_n = u_list[0]
+        u_n, r_n = self.post_S(self.A, f, u_n)
+        return u_n
+
+
+class M2NO2d(SuperResolution):
+    def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
+        del checkpointing  # the original never checkpoints
+        inputs, outputs = dims["in_channels"], dims["out_channels"]
+        super().__init__(dims, inputs, outputs)
+        c, k = dims["c"], dims["k"]
+        hidden, layers = c * k**2, dims["num_layer"]
+        self.last = layers - 1
+        operator = WaveletOperator(c, k)
+
+        def grid(_: int) -> MultiGrid:
+            return MultiGrid(
+                hidden,
+                dims["grid_levels"],
+                operator,
+                mode=dims.get("padding_mode", "zeros"),
+                bias=dims.get("bias", True),
+                norm=dims.get("norm", False),
+                resolutions=dims.get("resolutions", [64, 64]),
+            )
+
+        self.L_in, self.L_hidden, self.L_out = Linear(inputs, hidden), Linear(hidden, hidden), Linear(hidden, outputs)
+        self.conv_list = Blocks(layers, grid, Checkpointing(), lambda i: (i == 0, i == layers - 1), extend=extend)
+        self.activate = BY_NAME[dims.get("activation", "gelu")]
+
+    def forward(self, x: Tensor) -> Tensor:
+        u = self.L_in(x)
+        u = to_channels_first(u)
+        for i, layer in self.conv_list.numbered(x.tape):
+            u = layer(u)
+            if i != self.last:
+                u = self.activate(u)
+        u = to_channels_last(u)
+        u = self.activate(self.L_hidden(u, transposed=True))
+        return self.L_out(u)
+
+
+NETWORK = M2NO2d
