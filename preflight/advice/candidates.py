@@ -60,13 +60,15 @@ def grid(job: Job, *, batch: bool, size: bool, frame: bool) -> list[Candidate]:
     ]
 
 
-def apply(spec: Spec, candidate: Candidate) -> Spec:
+def apply(spec: Spec, candidate: Candidate, *, accumulates: bool = True) -> Spec:
     """`spec` at the candidate's shape, with the accumulation that keeps the effective batch or comes nearest above it.
+
+    A trainer that does not accumulate keeps what it has.
 
     Samples drawn during training shrink along: they are never larger than what is trained on.
     """
     train, data = spec.train, spec.data
-    accumulation = -(-train.batch * train.accumulation // candidate.batch)
+    accumulation = -(-train.batch * train.accumulation // candidate.batch) if accumulates else train.accumulation
     train = replace(train, batch=candidate.batch, accumulation=accumulation)
     data = replace(data, frames=candidate.frames, height=candidate.height, width=candidate.width)
     return replace(spec, train=train, data=data, sample=_within(spec.sample, candidate))
@@ -75,10 +77,12 @@ def apply(spec: Spec, candidate: Candidate) -> Spec:
 def _within(sample: Sample | None, candidate: Candidate) -> Sample | None:
     if sample is None:
         return None
+    batch = min(sample.batch, max(1, candidate.batch))
     frames = min(sample.frames, candidate.frames) if sample.frames is not None else None
+    sample = replace(sample, batch=batch, frames=frames)
     if sample.height is None or sample.width is None or sample.height * sample.width <= candidate.height * candidate.width:
-        return replace(sample, frames=frames)
-    return replace(sample, frames=frames, height=candidate.height, width=candidate.width)
+        return sample
+    return replace(sample, height=candidate.height, width=candidate.width)
 
 
 def changes(before: Spec, after: Spec) -> dict[str, Any]:

@@ -39,14 +39,15 @@ def reductions(judgement: Judgement, threshold: float, spell: Spell) -> tuple[tu
 
 
 def _offers(judgement: Judgement, threshold: float, spell: Spell, kinds: tuple[dict[str, bool], ...]) -> Iterator[Reduction]:
+    accumulates = bool(spell({"train.accumulation": judgement.case.job.spec.train.accumulation + 1}))
     for kind in kinds:
         varied = {"batch": False, "size": False, "frame": False, **kind}
         candidates = sorted(grid(judgement.case.job, **varied), key=lambda c: (c.pixels, c.frames, c.batch), reverse=True)
         for candidate in fitting(judgement.case, candidates)[:TRIES]:
-            spec = apply(judgement.case.job.spec, candidate)
+            spec = apply(judgement.case.job.spec, candidate, accumulates=accumulates)
             peak = _fits(judgement, spec, threshold)
             if peak is not None:
-                yield _reduction(judgement.case.job.spec, spec, peak, spell, _words(judgement, candidate, spec))
+                yield from _reduction(judgement.case.job.spec, spec, peak, spell, _words(judgement, candidate, spec))
                 break
 
 
@@ -59,9 +60,20 @@ def _fits(judgement: Judgement, spec: Spec, threshold: float) -> int | None:
     return again.memory.peak_bytes if again.verdict == "fits" else None
 
 
-def _reduction(before: Spec, after: Spec, peak: int, spell: Spell, words: str) -> Reduction:
+def _reduction(before: Spec, after: Spec, peak: int, spell: Spell, words: str) -> Iterator[Reduction]:
+    """The offer in the user's own keys; none where the trainer has no key for a part of it."""
     changed = changes(before, after)
-    return Reduction(changes=changed, keys=spell(changed), peak_bytes=peak, summary=words)
+    if all(spell(part) for part in _parts(changed)):
+        yield Reduction(changes=changed, keys=spell(changed), peak_bytes=peak, summary=words)
+
+
+def _parts(changed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What must be sayable for an offer to be: each change, the two sides of a size as one."""
+    groups: dict[str, dict[str, Any]] = {}
+    for path, value in changed.items():
+        section, _, name = path.partition(".")
+        groups.setdefault(f"{section}.size" if name in ("height", "width") else path, {})[path] = value
+    yield from groups.values()
 
 
 def _words(judgement: Judgement, candidate: Candidate, spec: Spec) -> str:
@@ -69,7 +81,9 @@ def _words(judgement: Judgement, candidate: Candidate, spec: Spec) -> str:
     parts = []
     if candidate.batch != before.train.batch:
         parts.append(f"batch {before.train.batch} → {candidate.batch}")
-        if spec.effective_batch == before.effective_batch:
+        if spec.train.accumulation == before.train.accumulation:
+            parts.append(f"effective batch {before.effective_batch} → {spec.effective_batch}")
+        elif spec.effective_batch == before.effective_batch:
             parts.append(f"accumulation {before.train.accumulation} → {spec.train.accumulation} (effective batch kept)")
         else:
             parts.append(f"accumulation {spec.train.accumulation} (effective batch {spec.effective_batch})")
@@ -88,7 +102,7 @@ def _switched(judgement: Judgement, threshold: float, spell: Spell) -> Iterator[
         told.append(words)
         peak = _fits(judgement, spec, threshold)
         if peak is not None:
-            yield _reduction(before, spec, peak, spell, ", ".join(told))
+            yield from _reduction(before, spec, peak, spell, ", ".join(told))
             return
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -84,14 +86,29 @@ def build(job: Job, *, extend: bool = True) -> Model:
 
 def _constructed(make: type[Network], job: Job, *, extend: bool) -> Network:
     checkpointing = Checkpointing(job.spec.train.checkpointing)
+    with sensible_dims(job):
+        network = make(job.dims, checkpointing, extend=extend)
+        for name, parameter in network.parameters():
+            if not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in parameter.shape):
+                message = f"{name} would have the shape {list(parameter.shape)}"
+                raise ValueError(message)
+        return network
+
+
+@contextmanager
+def sensible_dims(job: Job) -> Iterator[None]:
+    """Turn what fails inside into a refusal of the dimensions, where the config gives some; else it is our own fault."""
+    name = job.network.name
     try:
-        return make(job.dims, checkpointing, extend=extend)
+        yield
     except NotModelled as error:
         raise _refusal("not-modelled", f"Cannot judge: {error}.") from None
-    except KeyError as error:
-        raise _refusal("missing-dimension", f"{job.network.name} needs {error.args[0]!r} among its dimensions.") from None
-    except (TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
-        raise _refusal("bad-dimension", f"The dimensions given for {job.network.name} make no network: {error}.") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+        if not job.spec.model.dims and not job.network.free_dims:
+            raise
+        if isinstance(error, KeyError):
+            raise _refusal("missing-dimension", f"{name} needs {error.args[0]!r} among its dimensions.") from None
+        raise _refusal("bad-dimension", f"The dimensions given for {name} make no network: {error}.") from None
 
 
 def _refusal(id_: str, message: str) -> ConfigError:

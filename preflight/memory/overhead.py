@@ -42,4 +42,4 @@ def outside(gpu: Gpu, parallel: Parallel) -> int:
 
 def usable(gpu: Gpu, parallel: Parallel) -> int:
     """Bytes a run may need and still be said to fit: the card less context, NCCL and the error band."""
-    return int((gpu.memory_bytes - outside(gpu, parallel)) * (1 - TOLERANCE))
+    return max(0, int((gpu.memory_bytes - outside(gpu, parallel)) * (1 - TOLERANCE)))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
-from preflight.memory.model import Model
+from preflight.memory.model import Model, sensible_dims
 from preflight.memory.sharding import shares
 from preflight.networks.network import Shape
 from preflight.tape.backward import backward
@@ -32,39 +32,42 @@ def walk(job: Job, model: Model, shape: Shape | None = None, *, workspaces: bool
     """
     shape = shape or job.shape
     _check_sequence(job, model)
-    tape = _tape(job, shape, workspaces=workspaces)
-    model.network.bind(tape)
+    tape = _tape(job, model, shape, workspaces=workspaces)
+    with _computing(tape):
+        return _walk(job, model, tape, shape)
+
+
+def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
     meter, precision, train = tape.meter, job.spec.precision, job.spec.train
     if train.accumulation > 1 or train.zero_grad == "before-backward":
         _keep_gradients(model, tape)
     meter.part("forward")
-    with tape.autocasting(precision.autocast):
-        loss = model.network.loss(tape, shape, precision.autocast or precision.weights)
+    with sensible_dims(job), tape.autocasting(precision.autocast):
+        loss = model.network.loss(tape, shape, _dtype(job))
     if train.accumulation == 1:
-        _drop_gradients(model)
+        _drop_gradients(model, tape)
     meter.part("backward")
     backward(loss)
     del loss
     meter.part("end")
     left = meter.live
-    _drop_gradients(model)
+    _drop_gradients(model, tape)
     return Step(forward=meter.parts["forward"], backward=meter.parts["backward"], left=left)
 
 
 def infer(job: Job, model: Model, shape: Shape) -> Size:
     """Peak bytes beyond the resident ones of one forward pass of `shape` under no_grad: a sampling step's network call."""
-    tape = _tape(job, shape)
+    tape = _tape(job, model, shape)
     tape.grad_enabled = False
-    model.network.bind(tape)
     precision = job.spec.precision
     tape.meter.part("forward")
-    with tape.autocasting(precision.autocast):
+    with sensible_dims(job), tape.autocasting(precision.autocast):
         model.network.loss(tape, shape, precision.autocast or precision.weights)
     tape.meter.part("end")
     return tape.meter.parts["forward"].peak
 
 
-def _tape(job: Job, shape: Shape, *, workspaces: bool = False) -> Tape:
+def _tape(job: Job, model: Model, shape: Shape, *, workspaces: bool = False) -> Tape:
     scalar = all(isinstance(size, int) for size in (shape.batch, shape.height, shape.width, shape.frames, shape.text_tokens))
     ranks = shares(job.spec.parallel).gradients
     meter = Meter() if scalar else ArrayMeter()
@@ -85,6 +88,9 @@ def attention_kernel(job: Job) -> Attention:
 
 def _keep_gradients(model: Model, tape: Tape) -> None:
     """Gradients of the step before, which live through this forward pass."""
+    if tape.sharding is not None:
+        tape.sharding.keep_gradients()
+        return
     for parameter in model.trainable:
         elements = -(-parameter.numel // tape.gradient_ranks)
         storage = Storage(tape.meter, rounded(elements * BYTES[parameter.dtype]) * parameter.copies)
@@ -92,9 +98,11 @@ def _keep_gradients(model: Model, tape: Tape) -> None:
         parameter.grad = Tensor(tape, (elements,), parameter.dtype, storage)
 
 
-def _drop_gradients(model: Model) -> None:
+def _drop_gradients(model: Model, tape: Tape) -> None:
     for parameter in model.trainable:
         parameter.grad = None
+    if tape.sharding is not None:
+        tape.sharding.drop_gradients()
 
 
 def _check_sequence(job: Job, model: Model) -> None:

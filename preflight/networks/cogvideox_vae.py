@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preflight.networks.cogvideox_vae_blocks import CausalConv3d, ConvCache, Downsample3D, ResnetBlock3D, SpatialNorm3D, Upsample3D
-from preflight.networks.component import Tiles, Vae, join_tiles, sample_posterior
+from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
 from preflight.networks.network import Shape
 from preflight.tape.activation import silu
 from preflight.tape.module import GroupNorm, Module
@@ -148,16 +148,16 @@ class CogVideoXVae(Vae):
         step_height, step_width = (int(n * (1 - overlap)) for n, overlap in zip(window, self.overlap, strict=True))
         kept_height, kept_width = (n - int(n * overlap) for n, overlap in zip(result, self.overlap, strict=True))
         rows: Tiles = []
-        time: list[Tensor] = []
+        time: list[Tensor] = []  # of the last tile; it lives to the end
         for i in range(0, height, step_height):
             row = []
             for j in range(0, width, step_width):
                 tile = narrow(x, batch, channels, frames, min(window[0], height - i), min(window[1], width - j))
-                time.clear()
+                time = []
                 time = _chunks(tile, coder, length)
                 row.append(cat(time, 2))
             rows.append(row)
-        return join_tiles(rows, kept_height, kept_width)
+        return cat(result_rows(rows, kept_height, kept_width), -2)
 
 
 def _chunks(x: Tensor, coder: Callable[..., Tensor], length: int) -> list[Tensor]:

@@ -64,13 +64,13 @@ def frames_as_batch(x: Tensor) -> Tensor:
 Tiles = list[list[Tensor]]
 
 
-def join_tiles(rows: Tiles, height: int, width: int) -> Tensor:
-    """Tiles blended into each other in place, cut to `height` and `width` and put together (every VAE's tiled_encode)."""
-    result_rows = []
+def result_rows(rows: Tiles, height: int, width: int) -> list[Tensor]:
+    """Tiles blended into each other in place, cut to `height` and `width`, each row put together (every VAE's tiled_encode)."""
+    results = []
     for row in rows:
         result_row = [narrow(x, *x.shape[:-2], min(height, x.shape[-2]), min(width, x.shape[-1])) for x in row]
-        result_rows.append(cat(result_row, -1))
-    return cat(result_rows, -2)
+        results.append(cat(result_row, -1))
+    return results
 
 
 def sample_posterior(parameters: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from preflight.tape.loss import relative_lp_loss
 from preflight.tape.meter import Size
 from preflight.tape.module import Conv, Module
 from preflight.tape.normalization import batch_norm
-from preflight.tape.shaping import upsample_nearest
+from preflight.tape.shaping import narrow, pad
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 
@@ -25,6 +25,11 @@ class SuperResolution(Network):
     def __init__(self, dims: Mapping[str, Any], inputs: int, outputs: int) -> None:
         self.factor: Size = dims.get("sample_factor", 1)
         self.inputs, self.outputs = inputs, outputs
+
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """The high-resolution grid is `sample_factor` times the input's."""
+        return int(dims.get("sample_factor", 1))
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         height, width = shape.height // self.factor, shape.width // self.factor
@@ -68,6 +73,17 @@ def to_channels_last(x: Tensor) -> Tensor:
     return x.view(batch, height, width, channels)
 
 
-def upsample_bilinear(x: Tensor, factor: int) -> Tensor:
-    """x (B, C, *size) with each size multiplied by `factor`; nothing is kept, as with the nearest neighbour."""
-    return upsample_nearest(x, factor)
+def interpolate(x: Tensor, height: Size, width: Size) -> Tensor:
+    """x (B, C, h, w) at another size, bilinear or nearest; nothing is kept."""
+    return pad(x, *x.shape[:2], height, width)
+
+
+def corner(x_ft: Tensor, height: Size, width: Size) -> Tensor:
+    """`x_ft[:, :, :height, :width]`: two views, one dimension each."""
+    batch, channels, _, whole = x_ft.shape
+    return narrow(narrow(x_ft, batch, channels, height, whole), batch, channels, height, width)
+
+
+def anywhere(condition: Any) -> bool:
+    """Whether a comparison of sizes holds, for arrays anywhere."""
+    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)

@@ -8,8 +8,8 @@ from itertools import pairwise
 from math import log2
 from typing import Any
 
-from preflight.networks.diffsr_common import SuperResolution, to_channels_first, to_channels_last
-from preflight.tape.activation import gelu, in_place, tanh
+from preflight.networks.diffsr_common import SuperResolution, anywhere, corner, to_channels_first, to_channels_last
+from preflight.tape.activation import gelu, in_place, in_place_of_view, tanh
 from preflight.tape.fourier import irfftn, modes_product, rfftn
 from preflight.tape.meter import Size
 from preflight.tape.module import Checkpointing, Conv, ConvTranspose, Linear, Module
@@ -39,20 +39,24 @@ class SpectralConv2d(Module):
 
         size = (height * self.factors[0], width // 2 * self.factors[1] + 1)
         out_ft = x.tape.empty((batch, self.outputs, *size), x_ft.dtype)
-        assign(out_ft, (batch, self.outputs, self.modes1, self.modes2), modes_product(self._low(x_ft), self.weights1))
-        assign(out_ft, (batch, self.outputs, self.modes1, self.modes2), modes_product(self._low(x_ft), self.weights2))
+        for weights in (self.weights1, self.weights2):
+            assign(out_ft, (batch, self.outputs, self.modes1, self.modes2), self._multiply(x_ft, weights))
 
         x = irfftn(out_ft, width * self.factors[1])
         return x
 
-    def _low(self, x_ft: Tensor) -> Tensor:
-        """`x_ft[:, :, :modes1, :modes2]`, or its lower corner."""
-        batch, channels, _, width = x_ft.shape
-        x_ft = narrow(x_ft, batch, channels, self.modes1, width)
-        return narrow(x_ft, batch, channels, self.modes1, self.modes2)
+    def _multiply(self, x_ft: Tensor, weights: Parameter) -> Tensor:
+        """basics.py: compl_mul2d of `x_ft[:, :, :modes1, :modes2]`, or of its lower corner."""
+        low = corner(x_ft, self.modes1, self.modes2)
+        return modes_product(low, weights, merges=not anywhere(x_ft.shape[3] != self.modes2))
 
 
 class FNO2d(SuperResolution):
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """The real transform halves the input's width, and the upsampling counts on an even one (basics.py: // 2)."""
+        return 2 * SuperResolution.pixel_step(dims)
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing, extend  # the original never checkpoints, and no two blocks are alike
         inputs, outputs = dims.get("in_dim", 3), dims.get("out_dim", 1)
@@ -107,7 +111,7 @@ class FNO2d(SuperResolution):
         x = self.fc1(x, transposed=True)
         x = self.act(x)
         x = self.fc2(x)
-        x = self.act(x)
+        x = in_place_of_view(x) if self.act is in_place else self.act(x)
         return self.fc3(x)
 
     def _upsample(self, x: Tensor) -> Tensor:

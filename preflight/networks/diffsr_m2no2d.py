@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, to_channels_first, to_channels_last
-from preflight.networks.diffsr_mwt2d import anywhere
+from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, anywhere, to_channels_first, to_channels_last
 from preflight.tape.activation import BY_NAME
 from preflight.tape.linear import matmul
 from preflight.tape.module import Blocks, Checkpointing, Conv, Linear, Module
 from preflight.tape.normalization import layer_norm_whole
-from preflight.tape.shaping import assign, narrow, pad, transpose
-from preflight.tape.tensor import Parameter, Tensor
+from preflight.tape.shaping import assign, narrow, transpose
+from preflight.tape.tensor import Call, Grads, Parameter, Tensor
 
 
 class PaddedConv(Conv):
@@ -45,9 +44,14 @@ def pad_circular(x: Tensor) -> Tensor:
 
 
 def pad_otherwise(x: Tensor) -> Tensor:
-    """Reflected or replicated borders: one operator."""
+    """Reflected or replicated borders: one operator, which keeps x (derivatives.yaml: reflection_pad2d, replication_pad2d)."""
     batch, channels, height, width = x.shape
-    return pad(x, batch, channels, height + 2, width + 2)
+    return x.tape.compute((x,), _pad_backward, (batch, channels, height + 2, width + 2), x.dtype, saved=(x,))
+
+
+def _pad_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    return (grad.tape.empty(call.saved[0].shape, grad.dtype),)
 
 
 class WholeLayerNorm(Module):
@@ -91,7 +95,7 @@ class GridBlock(Module):
     def __init__(self, channels: int, iterations: int, *, mode: str = "zeros", bias: bool = True) -> None:
         self.S = [conv(channels, channels, mode=mode, bias=bias) for _ in range(iterations)]
 
-    def forward(self, A: Module, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: N803
+    def forward(self, A: Module, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, Tensor]:
         for smooth in self.S:
             u = smooth(f) if u is None else u + smooth(f - A(u))
             r = f - A(u)

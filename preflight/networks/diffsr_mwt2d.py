@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, upsample_bilinear
+from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, anywhere, corner, interpolate
 from preflight.networks.diffsr_galerkin_transformer import MLP
 from preflight.tape.activation import gelu, in_place, relu
 from preflight.tape.fourier import irfftn, modes_product, rfftn
@@ -52,14 +52,21 @@ class SparseKernelFourier(Module):
 
         l1, l2 = smaller(self.modes, height // 2 + 1), smaller(self.modes, width // 2 + 1)
         out_ft = x.tape.empty(x_fft.shape, x_fft.dtype)
-        assign(out_ft, (batch, c * inner, l1, l2), modes_product(corner(x_fft, l1, l2), self.weights1))
-        assign(out_ft, (batch, c * inner, l1, l2), modes_product(corner(x_fft, l1, l2), self.weights2))
+        for weights in (self.weights1, self.weights2):
+            assign(out_ft, (batch, c * inner, l1, l2), self._multiply(x_fft, weights, l1, l2))
 
         x = irfftn(out_ft, width)
         x = x.view(batch, height, width, c * inner)
         x = relu(x)
         x = self.Lo(x, transposed=True)
         return x.view(batch, height, width, c, inner)
+
+    def _multiply(self, x_fft: Tensor, weights: Tensor, l1: Size, l2: Size) -> Tensor:
+        """compl_mul2d of the first l1 by l2 modes; a part of the weights does not merge, and is copied."""
+        low = corner(x_fft, l1, l2)
+        if anywhere(l1 < self.modes) or anywhere(l2 < self.modes):
+            weights = corner(weights, l1, l2).contiguous()
+        return modes_product(low, weights, merges=not anywhere(x_fft.shape[3] != l2))
 
 
 class MWTLayer(Module):
@@ -156,7 +163,7 @@ class MWT2d(SuperResolution):
         return out.view(batch, height, width, self.outputs)
 
     def _upsample(self, x: Tensor) -> Tensor:
-        x = upsample_bilinear(x, self.scale)
+        x = interpolate(x, x.shape[2] * self.scale, x.shape[3] * self.scale)
         x = self.upsample[0](x)
         x = gelu(x)
         return self.upsample[1](x)
@@ -167,20 +174,9 @@ class MWT2d(SuperResolution):
         return self.output_projection[1](x)
 
 
-def corner(x_ft: Tensor, height: Size, width: Size) -> Tensor:
-    """`x_ft[:, :, :height, :width]`: two views, one dimension each."""
-    batch, channels, _, whole = x_ft.shape
-    return narrow(narrow(x_ft, batch, channels, height, whole), batch, channels, height, width)
-
-
 def smaller(a: Size, b: Size) -> Size:
     """The smaller of the two, for arrays too."""
     return a - (a > b) * (a - b)
-
-
-def anywhere(condition: Any) -> bool:
-    """Whether a comparison of sizes holds, for arrays anywhere."""
-    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
 
 
 def levels(height: Size, width: Size, coarsest: int) -> list[tuple[Size, Size]]:

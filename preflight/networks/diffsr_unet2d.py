@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import lcm
 from typing import Any
 
 from preflight.networks.diffsr_common import BatchNorm, SuperResolution, to_channels_first, to_channels_last
@@ -31,6 +32,11 @@ class Block(Module):
 
 
 class UNet2d(SuperResolution):
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """Four halvings on the way down meet four doublings on the way up."""
+        return lcm(16, SuperResolution.pixel_step(dims))
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing, extend  # the original never checkpoints, and no two blocks are alike
         inputs, outputs = dims.get("in_channels", 3), dims.get("out_channels", 1)

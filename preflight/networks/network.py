@@ -8,6 +8,7 @@ from typing import Any
 
 from preflight.tape.meter import Size
 from preflight.tape.module import Blocks, Checkpointing, Module
+from preflight.tape.sharding import Sharding
 from preflight.tape.tensor import Tape, Tensor
 
 
@@ -58,9 +59,20 @@ class Network(Module):
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         raise NotImplementedError
 
+    _sharding: Sharding | None = None
+
+    def bind(self, tape: Tape) -> None:
+        super().bind(tape)
+        self._sharding = tape.sharding
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        run = self.forward if self._sharding is None else self._sharding.around(self, self.forward)
+        return run(*arguments, **options)
+
     @staticmethod
-    def pixel_step(_dims: Mapping[str, Any]) -> int:
+    def pixel_step(dims: Mapping[str, Any]) -> int:
         """Height and width come in multiples of this, where the catalog does not fix it."""
+        del dims
         return 1
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:

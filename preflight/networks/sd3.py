@@ -55,11 +55,10 @@ class JointAttention(Module):
             value = cat([value, value_context], 2)
 
         out = attention(query, key, value)
+        if context is None:
+            return self.to_out[0](out.view(batch, tokens, dim))
         # cat left the heads in front of the tokens, and the kernel gives what it took
         out = out.contiguous().view(batch, query.shape[2], dim)
-        out = out.to(query.dtype)
-        if context is None:
-            return self.to_out[0](out)
         out, context = slice_tokens(out, tokens), slice_tokens(out, context.shape[1])
         if self.to_add_out is not None:
             context = self.to_add_out(context)

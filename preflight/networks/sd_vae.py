@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preflight.networks.component import Tiles, Vae, join_tiles, sample_posterior
+from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
 from preflight.networks.network import Shape
 from preflight.tape.activation import silu
 from preflight.tape.attention import flash_attention
 from preflight.tape.module import Conv, GroupNorm, Linear, Module
-from preflight.tape.shaping import narrow, pad, upsample_nearest
+from preflight.tape.shaping import cat, narrow, pad, upsample_nearest
 from preflight.tape.tensor import Tape, Tensor
 
 
@@ -202,7 +202,7 @@ class AutoencoderKL(Vae):
             [run(narrow(x, batch, channels, min(window, height - i), min(window, width - j))) for j in range(0, width, step)]
             for i in range(0, height, step)
         ]
-        return join_tiles(rows, kept, kept)
+        return cat(result_rows(rows, kept, kept), -2)
 
 
 _WIDTHS = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}

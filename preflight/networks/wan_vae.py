@@ -5,10 +5,10 @@ Frames go through in chunks; causal convolutions remember the last two frames of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from preflight.networks.component import Vae, sample_posterior
+from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
 from preflight.networks.network import Shape
 from preflight.networks.wan_vae_blocks import (
     AttentionBlock,
@@ -124,6 +124,13 @@ def lengthened(out: Tensor, chunk: Tensor | None, times: int) -> Tensor:
     return out.tape.empty((batch, channels, frames + times * chunk.shape[2], height, width), out.dtype)
 
 
+def between(results: list[Tensor], times: int) -> None:
+    """Add one tensor that stands for the results of `times` chunks."""
+    if times > 0:
+        batch, channels, frames, height, width = results[-1].shape
+        results.append(results[-1].tape.empty((batch, channels, frames * times, height, width), results[-1].dtype))
+
+
 DEFAULTS: Mapping[str, Any] = {
     "base_dim": 96,
     "decoder_base_dim": None,
@@ -146,6 +153,7 @@ class WanVae(Vae):
         dims = {**DEFAULTS, **dims}
         self.latent_channels, self.stride = dims["z_dim"], dims["scale_factor_spatial"]
         self.patch = dims["patch_size"] or 1
+        self.tile_sample_min, self.tile_sample_stride = 256, 192
         self.encoder = Encoder(dims, self.latent_channels * 2)
         self.quant_conv = CausalConv3d(self.latent_channels * 2, self.latent_channels * 2, (1, 1, 1))
         self.post_quant_conv = CausalConv3d(self.latent_channels, self.latent_channels, (1, 1, 1))
@@ -154,23 +162,29 @@ class WanVae(Vae):
     def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         with tape.no_grad():
             pixels = tape.empty((shape.batch, 3, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self._encode(pixels))
+            return sample_posterior(self.sliced(pixels, self._encode))
 
     def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         with tape.no_grad():
             frames = (shape.frames - 1) // FRAMES + 1
             height, width = shape.height // self.stride, shape.width // self.stride
-            return self._decode(tape.empty((shape.batch, self.latent_channels, frames, height, width), dtype))
+            return self.sliced(tape.empty((shape.batch, self.latent_channels, frames, height, width), dtype), self._decode)
 
     def _encode(self, x: Tensor) -> Tensor:
         batch, channels, frames, height, width = x.shape
+        tiled = self.use_tiling and max(height, width) > self.tile_sample_min
         if self.patch > 1:
             channels, height, width = channels * self.patch**2, height // self.patch, width // self.patch
             x = x.view(batch, channels, frames, height, width).contiguous()
+        later = (frames - 1) // FRAMES
+        if tiled:
+            ratio = self.stride // self.patch
+            step, window = self.tile_sample_stride, self.tile_sample_min
+            return self._tiled(x, step, window, step // ratio, lambda tile: self._encode_tile(tile, later))
         features = Features()
         out = self.encoder(narrow(x, batch, channels, 1, height, width), features)
         out_ = None
-        for skipped in later_chunks((frames - 1) // FRAMES):
+        for skipped in later_chunks(later):
             out = lengthened(out, out_, skipped)
             out_ = self.encoder(narrow(x, batch, channels, FRAMES, height, width), features)
             out = cat([out, out_], 2)
@@ -178,6 +192,10 @@ class WanVae(Vae):
 
     def _decode(self, z: Tensor) -> Tensor:
         batch, channels, frames, height, width = z.shape
+        if self.use_tiling and max(height, width) > self.tile_sample_min // self.stride:
+            step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
+            kept = self.tile_sample_stride // self.patch
+            return self._tiled(z, step, window, kept, lambda tile: self._decode_tile(tile, frames - 1), self._finish)
         features = Features()
         x = self.post_quant_conv(z)
         out = self.decoder(narrow(x, batch, channels, 1, height, width), features, True)
@@ -186,11 +204,55 @@ class WanVae(Vae):
             out = lengthened(out, out_, skipped)
             out_ = self.decoder(narrow(x, batch, channels, 1, height, width), features, False)
             out = cat([out, out_], 2)
+        return self._finish(out)
+
+    def _finish(self, out: Tensor) -> Tensor:
+        """unpatchify and clamp."""
         if self.patch > 1:
             batch, channels, frames, height, width = out.shape
             channels, height, width = channels // self.patch**2, height * self.patch, width * self.patch
             out = out.view(batch, channels, frames, height, width).contiguous()
-        return keeps_result(out)  # clamp
+        return keeps_result(out)
+
+    def _tiled(
+        self,
+        x: Tensor,
+        step: int,
+        window: int,
+        kept: int,
+        run: Callable[[Tensor], list[Tensor]],
+        finish: Callable[[Tensor], Tensor] = lambda out: out,
+    ) -> Tensor:
+        batch, channels, frames, height, width = x.shape
+        rows: Tiles = []
+        time: list[Tensor] = []  # of the last tile; it lives to the end
+        for i in range(0, height, step):
+            row = []
+            for j in range(0, width, step):
+                time = []
+                time = run(narrow(x, batch, channels, frames, min(window, height - i), min(window, width - j)))
+                row.append(cat(time, 2))
+            rows.append(row)
+        results = result_rows(rows, kept, kept)
+        return finish(cat(results, -2))
+
+    def _encode_tile(self, x: Tensor, later: int) -> list[Tensor]:
+        batch, channels, _, height, width = x.shape
+        features = Features()
+        time = [self.quant_conv(self.encoder(narrow(x, batch, channels, 1, height, width), features))]
+        for skipped in later_chunks(later):
+            between(time, skipped)
+            time.append(self.quant_conv(self.encoder(narrow(x, batch, channels, FRAMES, height, width), features)))
+        return time
+
+    def _decode_tile(self, z: Tensor, later: int) -> list[Tensor]:
+        batch, channels, _, height, width = z.shape
+        features = Features()
+        time = [self.decoder(self.post_quant_conv(narrow(z, batch, channels, 1, height, width)), features, True)]
+        for skipped in later_chunks(later):
+            between(time, skipped)
+            time.append(self.decoder(self.post_quant_conv(narrow(z, batch, channels, 1, height, width)), features, False))
+        return time
 
 
 # Wan-AI/Wan2.1-T2V-14B-Diffusers (the constructor's defaults) and Wan-AI/Wan2.2-TI2V-5B-Diffusers, vae/config.json

@@ -21,6 +21,12 @@ def in_place(x: Tensor) -> Tensor:
     return x.tape.record((x,), out, _backward, (out.detach(),))
 
 
+def in_place_of_view(x: Tensor) -> Tensor:
+    """The same where x is a view (a linear layer's result is one): autograd/functions/tensor.cpp, CopySlices."""
+    out = x.detach()
+    return x.tape.record((x,), out, _view_backward, (out.detach(),))
+
+
 gelu = silu = clip = keeps_input
 tanh = relu = sigmoid = rsqrt = keeps_result
 # functions of torch.nn.functional that a config may name
@@ -40,3 +46,11 @@ BY_NAME = {
 def _backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     return (grad.tape.empty(grad.shape, call.saved[0].dtype),)
+
+
+def _view_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    # the gradient is copied whole, the view's part of it cloned, and what becomes of that copied back
+    whole, part, new = (grad.tape.empty(grad.shape, call.saved[0].dtype) for _ in range(3))
+    del part, new
+    return (whole,)

@@ -50,6 +50,8 @@ def backward(loss: Tensor) -> None:
                 buffer[edge.output] = result if buffer[edge.output] is None else _sum(buffer[edge.output])
                 del result, buffer
         tape.meter.begin(Segment())
+        if tape.sharding is not None:
+            tape.sharding.finish()
 
 
 def accumulate(parameter: Parameter, gradient: Tensor) -> None:

@@ -46,7 +46,7 @@ def modes_product(x: Tensor, weight: Tensor, *, merges: bool = False) -> Tensor:
     if isinstance(weight, Parameter):
         weight = alias(weight)
     if not merges:
-        x = x.contiguous()
+        x = x if merges else x.contiguous()
     shape: Shape = (x.shape[0], weight.shape[1], *x.shape[2:])
     saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
     return x.tape.compute((x, weight), _bmm_backward, shape, x.dtype, saved=saved, context=(x.shape, weight.shape))

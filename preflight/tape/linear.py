@@ -80,7 +80,10 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, channels: Size,
     bias = lower(bias) if bias is not None else None
     weight = lower(weight)
     x = lower(x)
-    return _product(x, weight, bias, (x.shape[0], channels, *size))
+    context = (x.shape, weight.shape, bias.shape if bias is not None else None)
+    # one formula gives all three gradients, so both are kept whichever of them is wanted
+    shape = (x.shape[0], channels, *size)
+    return x.tape.compute((x, weight, bias), _product_backward, shape, x.dtype, saved=(x, weight), context=context)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:

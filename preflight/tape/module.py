@@ -200,6 +200,10 @@ class Blocks(Module):
         mirrored: bool = False,
         extend: bool = True,
     ) -> None:
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            message = f"{count!r} blocks, where a whole number of at least 1 is expected"
+            raise ValueError(message)
+
         def tell(i: int) -> tuple[Hashable, bool, bool]:
             return kind(i), checkpointing.covers(i, count), mirrored and checkpointing.covers(count - 1 - i, count)
 
@@ -223,7 +227,8 @@ class Blocks(Module):
         """The same, each with its number."""
         for first, copies, modules, covered in self._runs:
             tape.meter.begin(Segment(copies))
-            unit = modules[0] if len(modules) == 1 else _Unit(modules)
+            called = [_sharded(module, tape) for module in modules]
+            unit = called[0] if len(called) == 1 else _Unit(called)
             yield first, (_checkpointed(unit) if covered else unit)
         tape.meter.begin(Segment())
 
@@ -231,7 +236,7 @@ class Blocks(Module):
 class _Unit(Module):
     """Several blocks called as one: each takes the place of its first arguments' values in the next one's call."""
 
-    def __init__(self, modules: list[Module]) -> None:
+    def __init__(self, modules: list[Callable[..., Any]]) -> None:
         self._modules = modules
 
     def forward(self, *arguments: Any) -> Any:
@@ -241,6 +246,10 @@ class _Unit(Module):
             results = out if isinstance(out, tuple) else (out,)
             arguments = (*results, *arguments[len(results) :])
         return out
+
+
+def _sharded(module: Module, tape: Tape) -> Callable[..., Any]:
+    return module if tape.sharding is None else tape.sharding.around(module, module)
 
 
 def _checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from preflight.tape.checkpoint import Frame
+    from preflight.tape.sharding import Sharding
 
 Shape = tuple[Size, ...]
 Number = int | float
@@ -224,6 +225,7 @@ class Tape:
         self.autocast: str | None = None
         self.casts: dict[Parameter, Tensor] = {}
         self.frame: Frame | None = None
+        self.sharding: Sharding | None = None
         self._count = 0
 
     def empty(self, shape: Shape, dtype: str) -> Tensor:
