@@ -36,15 +36,20 @@ class Lora:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimizer:
-    """`bits` per element of each state: 32, 16 or 8 (bitsandbytes, blockwise)."""
+    """`bits` per element of each state: 32 (as the parameters), 16 or 8 (bitsandbytes, blockwise).
+
+    `fused`: torch's single kernel for Adam. `momentum`: whether SGD keeps a buffer; null means that it does.
+    """
 
     name: str = "adamw"
     bits: Literal[8, 16, 32] = 32
+    fused: bool = False
+    momentum: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Train:
-    """`batch` is per GPU; `zero_grad` says when the trainer drops gradients, so whether they live in the forward."""
+    """`batch` is per GPU; `ema` may name the averaged copy's own dtype; `zero_grad` says when the trainer drops gradients, so whether they live in the forward."""
 
     method: Literal["lora", "full"]
     lora: Lora | None = None
@@ -52,7 +57,7 @@ class Train:
     accumulation: int = 1
     checkpointing: bool | Mapping[str, float] = False
     optimizer: Optimizer = field(default_factory=Optimizer)
-    ema: bool = False
+    ema: bool | Dtype = False
     zero_grad: Literal["after-step", "before-backward"] = "after-step"
 
 

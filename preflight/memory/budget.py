@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from preflight import catalog
@@ -15,7 +15,7 @@ from preflight.memory.sharding import GATHERED_BLOCKS, buckets, per_rank, shares
 from preflight.memory.step import Step, walk
 from preflight.networks.network import Shape
 from preflight.tape.dtypes import BYTES
-from preflight.tape.meter import Size
+from preflight.tape.meter import Size, rounded
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,12 +41,16 @@ class Resident:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Peak:
-    """The worst moment of a phase: `allocated` is the sum of the parts above resident and the resident ones."""
+    """The worst moment of a phase: `allocated` is the sum of the parts above resident and the resident ones.
+
+    `workspace` is what kernels hold for themselves beyond that.
+    """
 
     allocated: Size
     gradients: Size = 0
     optimizer: Size = 0
     activations: Size = 0
+    workspace: Size = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,7 @@ class Budget:
     resident: Resident
     step: Peak
     activations: Size
-    workspaces: Size
+    cublas: int
     kept_gradients: Size
 
     @property
@@ -70,11 +74,15 @@ class Budget:
 
     @property
     def reserved(self) -> Size:
-        return reserve(self.step.allocated) + self.workspaces
+        return self.reserve(self.step)
+
+    def reserve(self, peak: Peak) -> Size:
+        """What the caching allocator takes from the card for a phase of this peak."""
+        return fragmented(peak.allocated) + peak.workspace + self.cublas
 
 
-def reserve(allocated: Size) -> Size:
-    """What the caching allocator takes from the card to hand out `allocated`."""
+def fragmented(allocated: Size) -> Size:
+    """`allocated` with what the caching allocator cannot hand out between its blocks."""
     return allocated + (allocated * int(overhead.FRAGMENTATION * 100)) // 100
 
 
@@ -86,19 +94,19 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
     states = optimizer(job, model)
     resident = residents(job, model, states)
     step = walk(job, model, shape)
-    inside = walk(job, model, shape, workspaces=True)
     gathered = _gathered(job, model)
     peaks = [
         _peak(resident, step.forward.peak + gathered, step.forward.gradients_at_peak),
         _peak(resident, step.backward.peak + gathered, step.backward.gradients_at_peak),
         _updating(job, resident, step, states),
     ]
-    hidden = _largest(inside.forward.peak, inside.backward.peak) - _largest(step.forward.peak, step.backward.peak)
+    worst = _worst(peaks)
+    inside = resident.total + gathered + _largest(step.forward.inside, step.backward.inside)
     return Budget(
         resident=resident,
-        step=_worst(peaks),
+        step=replace(worst, workspace=_largest(worst.allocated, inside) - worst.allocated),
         activations=_largest(step.forward.activations, step.backward.activations) + gathered,
-        workspaces=hidden + overhead.cublas_workspace(job.gpu),
+        cublas=overhead.cublas_workspace(job.gpu),
         kept_gradients=step.left if job.spec.train.zero_grad == "before-backward" else 0,
     )
 
@@ -115,9 +123,16 @@ def residents(job: Job, model: Model, states: Optimizer) -> Resident:
         adapters=trained if model.adapters else 0,
         optimizer=0 if spec.offload.optimizer else per_rank(states.states + states.master, share.optimizer),
         encoders=_encoders(job),
-        ema=model.trainable_bytes if spec.train.ema else 0,
+        ema=_averaged(spec.train.ema, model),
         buckets=buckets(spec.parallel, model.trainable_bytes, BYTES[spec.precision.weights]),
     )
+
+
+def _averaged(ema: bool | str, model: Model) -> int:
+    """The copy that follows the trained weights: in their dtype, or in one of its own."""
+    if not isinstance(ema, str):
+        return model.trainable_bytes if ema else 0
+    return sum(int(rounded(p.numel * BYTES[ema])) * p.copies for p in model.trainable)
 
 
 def _encoders(job: Job) -> dict[str, int]:

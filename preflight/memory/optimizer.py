@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from preflight import spec
 from preflight.finding import ConfigError, Finding, did_you_mean
 from preflight.job import Job
 from preflight.memory.model import Model
@@ -12,28 +14,108 @@ from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
 from preflight.tape.tensor import Parameter
 
-# bitsandbytes/optim/optimizer.py: Optimizer2State.init_state and __init__ (min_8bit_size=4096); functional.py: blockwise, 256
+# bitsandbytes/optim/optimizer.py: Optimizer2State.init_state (blocksize = 256) and __init__ (min_8bit_size=4096);
+# get_state_buffer: with is_paged a state of 1e5 elements or more is unified memory, which the driver moves to the host when the
+# card is full and torch's allocator never sees
 BLOCK_8BIT = 256
 MIN_8BIT = 4096
+MIN_PAGED = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rule:
-    """One optimizer: how many states of the parameter's size it keeps, and whether torch's foreach form copies the parameters.
+    """What one optimizer keeps of each parameter between steps, and what it holds while it updates them.
 
-    Torch's multi-tensor Adam holds the square roots of the second moments while it divides by them:
-    torch/optim/adam.py, _multi_tensor_adam: exp_avg_sq_sqrt = torch._foreach_sqrt(...).
+    States: `same` of the parameter's shape and dtype, `wide` of its shape in float32, `factored` second moments as one row and one
+    column for a matrix and whole for a vector (in float32 where `wide_factors`), and with `kahan` one more beside a 16-bit
+    parameter. Update: `copies` of all parameters at once (torch's multi-tensor forms), or `each` bytes an element of the largest
+    one (float32 parameter, 16-bit parameter), those of the parameter before it that Python still refers to included.
+    `bits` is how the name itself says its states are kept; `eight` whether bitsandbytes has it in 8 bits.
     """
 
-    states: int
-    foreach_copy: bool
+    same: int = 0
+    wide: int = 0
+    factored: int = 0
+    wide_factors: bool = False
+    kahan: bool = False
+    shift: bool = False
+    copies: int = 0
+    each: tuple[int, int] = (0, 0)
+    bits: int | None = None
+    eight: bool = False
+    paged: bool = False
 
+
+# torch/optim/adam.py, _multi_tensor_adam: exp_avg_sq_sqrt = torch._foreach_sqrt(...), a copy of all; the fused kernel makes none.
+# nadam.py, radam.py, adamax.py, rmsprop.py the same way; adagrad.py and adadelta.py hold two
+_ADAM = Rule(same=2, copies=1, eight=True)
+_FUSED = Rule(same=2, eight=True)
+_LION = Rule(
+    same=1, each=(8, 4), eight=True
+)  # lion-pytorch: update = exp_avg.clone().mul_(beta1).add(grad, …), twice the parameter
+_WIDE = replace(_FUSED, same=0, wide=2, eight=False)  # bitsandbytes' own 32-bit form: float32 states, one kernel
+_ADAM_8BIT, _LION_8BIT = replace(_FUSED, bits=8), replace(_LION, bits=8, each=(0, 0))
+_KAHAN = Rule(same=2, kahan=True, each=(4, 2))  # optimi/adam.py: _single_param_adam; its Triton kernel needs less
+_ADAFACTOR = Rule(factored=1, wide_factors=True, each=(12, 20))  # transformers/optimization.py: Adafactor.step
 
 _RULES = {
-    "adam": Rule(states=2, foreach_copy=True),
-    "adamw": Rule(states=2, foreach_copy=True),
-    "sgd": Rule(states=1, foreach_copy=False),  # torch/optim/sgd.py: the momentum buffer
-    "lion": Rule(states=1, foreach_copy=False),  # Chen et al. 2023, arXiv 2302.06675: one momentum
+    "adam": _ADAM,
+    "adamw": _ADAM,
+    "nadam": replace(_ADAM, eight=False),
+    "radam": replace(_ADAM, eight=False),
+    "adamax": replace(_ADAM, eight=False),
+    "adadelta": Rule(same=2, copies=2),
+    "adagrad": Rule(same=1, copies=2),
+    "rmsprop": Rule(same=1, copies=1),
+    "sgd": Rule(same=1),  # torch/optim/sgd.py: the momentum buffer, which plain SGD has not
+    "lion": _LION,
+    "adafactor": _ADAFACTOR,
+    "torchadafactor": Rule(factored=1, copies=1),  # torch/optim/_adafactor.py: var_estimates of all matrices
+    "came": Rule(wide=1, factored=2, wide_factors=True, each=(20, 24)),  # CAME came_pytorch/CAME.py: exp_avg of grad.float()
+    "prodigy": Rule(same=4, each=(8, 4)),  # prodigyopt/prodigy.py: s, p0, exp_avg, exp_avg_sq; p0 - p, exp_avg_sq.sqrt()
+    # SimpleTuner optimizers/adamw_bfloat16: exp_avg, exp_avg_sq, shift; a square root in bfloat16, a float32 sum, its int32 noise
+    "adamwbf16": Rule(same=3, each=(10, 10)),
+    "adamwkahan": _KAHAN,
+    "stableadamw": _KAHAN,
+    "lionkahan": replace(_KAHAN, same=1),
+    "adamw8bitkahan": Rule(same=2, shift=True, bits=8, each=(4, 2)),  # diffusion-pipe optimizers/adamw_8bit.py: shift, p.clone()
+}
+
+# The same optimizers by the names that trainers give them, lower case, letters and digits only.
+_ALIASES = {
+    # torch and Hugging Face's TrainingArguments.optim
+    "adamwtorch": _ADAM,
+    "torchadamw": _ADAM,
+    "adamwhf": _ADAM,
+    "torchadam": _ADAM,
+    "adamwfused": _FUSED,
+    "adamwtorchfused": _FUSED,
+    "adamfused": _FUSED,
+    "fusedadam": _FUSED,  # apex and DeepSpeed
+    "fusedadamw": _FUSED,
+    "deepspeedcpuadam": _FUSED,
+    "torchsgd": _RULES["sgd"],
+    "sgdnesterov": _RULES["sgd"],
+    "transformersadafactor": _ADAFACTOR,
+    # bitsandbytes
+    **dict.fromkeys(
+        ("adam8bit", "adamw8bit", "adamwbnb8bit", "adamw8bitbnb", "adam8bitbnb", "bnbadamw8bit", "aoadamw8bit"), _ADAM_8BIT
+    ),
+    **dict.fromkeys(("pagedadam8bit", "pagedadamw8bit", "bnbadamw8bitpaged"), replace(_ADAM_8BIT, paged=True)),
+    **dict.fromkeys(("adam32bit", "adamw32bit", "bnbadamw"), _WIDE),
+    **dict.fromkeys(("pagedadam", "pagedadamw", "pagedadamw32bit", "bnbadamwpaged"), replace(_WIDE, paged=True)),
+    **dict.fromkeys(("lion8bit", "bnblion8bit"), _LION_8BIT),
+    **dict.fromkeys(("pagedlion8bit", "bnblion8bitpaged"), replace(_LION_8BIT, paged=True)),
+    **dict.fromkeys(("lion32bit", "bnblion"), replace(_WIDE, wide=1)),
+    **dict.fromkeys(("pagedlion", "pagedlion32bit", "bnblionpaged"), replace(_WIDE, wide=1, paged=True)),
+    "sgd8bit": Rule(same=1, bits=8, eight=True),
+    "sgdnesterov8bit": Rule(same=1, bits=8, eight=True),
+    # optimi
+    "optimiadamw": _KAHAN,
+    "adamwoptimi": _KAHAN,
+    "optimiadam": _KAHAN,
+    "optimistableadamw": _KAHAN,
+    "optimilion": _RULES["lionkahan"],
 }
 
 
@@ -46,45 +128,88 @@ class Optimizer:
     master: int
 
 
+def rule(chosen: spec.Optimizer) -> Rule:
+    """The rule of the optimizer that the spec names. Raises ConfigError for one that is not known, or not in those bits."""
+    plain = re.sub(r"[^a-z0-9]", "", chosen.name.lower())
+    plain = re.sub(r"^(torchoptim|bitsandbytesoptim|bnboptim|transformersoptimization)|optimizer$", "", plain)
+    found = _RULES.get(plain) or _ALIASES.get(plain)
+    if found is None:
+        meant = did_you_mean(chosen.name, tuple(_RULES))
+        message = f"Cannot judge: the states of optimizer {chosen.name!r} are not modelled yet."
+        raise _refusal("unknown-optimizer", message, "train.optimizer.name", f"did you mean {meant}?" if meant else None)
+    if chosen.bits == 8 and not (found.eight or found.bits == 8):
+        message = f"Cannot judge: optimizer {chosen.name!r} has no 8-bit form that is modelled; expected bits 32."
+        raise _refusal("unknown-optimizer", message, "train.optimizer.bits", None)
+    if found.same == 1 and chosen.momentum is False and plain.startswith(("sgd", "torchsgd")):
+        found = replace(found, same=0)
+    if found.eight and chosen.fused:
+        found = replace(found, copies=0)
+    if chosen.bits != 32 and found.bits is None:
+        found = replace(found, bits=chosen.bits, copies=0, each=(0, 0)) if chosen.bits == 8 else replace(found, bits=chosen.bits)
+    return found
+
+
 def optimizer(job: Job, model: Model) -> Optimizer:
     """States of the job's optimizer over the model's trainable parameters. Raises ConfigError for one that is not known."""
-    chosen, precision = job.spec.train.optimizer, job.spec.precision
-    rule = _RULES.get(chosen.name)
-    if rule is None:
-        meant = did_you_mean(chosen.name, tuple(_RULES))
-        message = f"Cannot judge: the states of optimizer {chosen.name!r} are not modelled yet"
-        fix = f"did you mean {meant}?" if meant else None
-        raise ConfigError(
-            Finding(id="unknown-optimizer", severity="error", message=f"{message}.", key="train.optimizer.name", fix=fix)
-        )
+    chosen, precision = rule(job.spec.train.optimizer), job.spec.precision
     deepspeed = job.spec.parallel.strategy.startswith("zero")
     master = precision.master is not None or (deepspeed and precision.weights != "fp32")
-    state = _per_parameter(chosen.bits, "fp32" if master else None)
-    states = _over(model, lambda p: rule.states * state(p))
+    state = _per_parameter(chosen, "fp32" if master else None)
+    states = _over(model, state)
     if master:
         # deepspeed/runtime/zero/stage_1_and_2.py: single_partition_of_fp32_groups, and its float32 gradient during the step
-        wide = _over(model, lambda p: int(rounded(p.numel * BYTES["fp32"])))
+        wide = _over(model, lambda p: _bytes(p, "fp32"))
         return Optimizer(states=states, update=wide, master=wide)
-    copied = chosen.bits == 32 and rule.foreach_copy
-    return Optimizer(states=states, update=model.trainable_bytes if copied else 0, master=0)
+    return Optimizer(states=states, update=_update(chosen, model), master=0)
 
 
-def _per_parameter(bits: int, dtype: str | None) -> Callable[[Parameter], int]:
-    """Bytes of one state of one parameter: its own dtype (torch: zeros_like), or quantised by blocks."""
+def _update(chosen: Rule, model: Model) -> int:
+    largest = max((p.numel * chosen.each[p.dtype != "fp32"] for p in model.trainable), default=0)
+    return chosen.copies * model.trainable_bytes + int(rounded(largest))
 
-    def full(p: Parameter) -> int:
-        return int(rounded(p.numel * BYTES[dtype])) if dtype is not None else p.nbytes
 
-    def eight(p: Parameter) -> int:
+def _per_parameter(chosen: Rule, dtype: str | None) -> Callable[[Parameter], int]:
+    """Bytes of all states of one parameter; `dtype` takes the place of its own (torch: zeros_like)."""
+    like = {8: _eight_bit(paged=chosen.paged), 16: lambda p: _bytes(p, "bf16")}.get(chosen.bits or 32)
+
+    def states(p: Parameter) -> int:
+        own = dtype or p.dtype
+        found = chosen.same * (like(p) if like is not None else _bytes(p, own))
+        found += 0 if chosen.paged and p.numel >= MIN_PAGED else chosen.wide * _bytes(p, "fp32")
+        found += chosen.factored * _factors(p, "fp32" if chosen.wide_factors else own)
+        extra = chosen.shift or (chosen.kahan and own != "fp32")
+        return found + (_bytes(p, own) if extra else 0)
+
+    return states
+
+
+def _eight_bit(*, paged: bool) -> Callable[[Parameter], int]:
+    """One state in 8 bits, and one float32 for each block of it; small tensors stay in float32."""
+
+    def state(p: Parameter) -> int:
         if p.numel < MIN_8BIT:
-            return int(rounded(p.numel * BYTES["fp32"]))
-        return int(rounded(p.numel) + rounded(-(-p.numel // BLOCK_8BIT) * BYTES["fp32"]))
+            return _bytes(p, "fp32")
+        codes = 0 if paged and p.numel >= MIN_PAGED else int(rounded(p.numel))
+        return codes + int(rounded(-(-p.numel // BLOCK_8BIT) * BYTES["fp32"]))
 
-    def sixteen(p: Parameter) -> int:
-        return int(rounded(p.numel * BYTES["bf16"]))
+    return state
 
-    return {8: eight, 16: sixteen}.get(bits, full)
+
+def _factors(p: Parameter, dtype: str) -> int:
+    """A row and a column of the last two dimensions, or the whole of a vector (Shazeer and Stern 2018, arXiv 1804.04235)."""
+    if len(p.shape) < 2:
+        return _bytes(p, dtype)
+    rows, columns = p.numel // p.shape[-1], p.numel // p.shape[-2]
+    return int(rounded(rows * BYTES[dtype]) + rounded(columns * BYTES[dtype]))
+
+
+def _bytes(p: Parameter, dtype: str) -> int:
+    return p.nbytes if dtype == p.dtype else int(rounded(p.numel * BYTES[dtype]))
 
 
 def _over(model: Model, size: Callable[[Parameter], int]) -> int:
     return sum(size(p) * p.copies for p in model.trainable)
+
+
+def _refusal(id_: str, message: str, key: str, fix: str | None) -> ConfigError:
+    return ConfigError(Finding(id=id_, severity="error", message=message, key=key, fix=fix))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from preflight.memory.budget import Budget, reserve
+from preflight.memory.budget import Budget
 from preflight.memory.phases import Phase
 
 
@@ -20,12 +20,12 @@ class Worst:
 
 def reserved(phase: Phase, budget: Budget) -> int | None:
     """What torch takes from the card in `phase`."""
-    return None if phase.peak is None else int(reserve(phase.peak.allocated) + budget.workspaces)
+    return None if phase.peak is None else int(budget.reserve(phase.peak))
 
 
 def worst(budget: Budget, phases: tuple[Phase, ...]) -> Worst:
     """The phase that needs most, of those that could be computed."""
-    known = [(int(reserve(phase.peak.allocated) + budget.workspaces), phase.name, phase.peak) for phase in phases if phase.peak]
+    known = [(int(budget.reserve(phase.peak)), phase.name, phase.peak) for phase in phases if phase.peak]
     total, name, peak = max(known, key=lambda item: item[0])
     resident = budget.resident
     between = name != "load"

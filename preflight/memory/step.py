@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from preflight.finding import ConfigError, Finding
@@ -9,9 +10,11 @@ from preflight.job import Job
 from preflight.memory.model import Model, sensible_dims
 from preflight.memory.sharding import shares
 from preflight.networks.network import Shape
+from preflight.spec import Dtype
 from preflight.tape.backward import backward
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import ArrayMeter, Meter, Part, Size, rounded
+from preflight.tape.sharding import Sharding
 from preflight.tape.tensor import Attention, Storage, Tape, Tensor
 
 
@@ -24,15 +27,14 @@ class Step:
     left: Size
 
 
-def walk(job: Job, model: Model, shape: Shape | None = None, *, workspaces: bool = False) -> Step:
+def walk(job: Job, model: Model, shape: Shape | None = None) -> Step:
     """Walk one steady step of `shape` (the job's own when None; its sizes may be numpy arrays).
 
-    With `workspaces`, buffers inside kernels that come from torch's allocator are counted too.
     Raises ConfigError where the network cannot take the shape.
     """
     shape = shape or job.shape
     _check_sequence(job, model)
-    tape = _tape(job, model, shape, workspaces=workspaces)
+    tape = _tape(job, model, shape)
     with _computing(tape):
         return _walk(job, model, tape, shape)
 
@@ -61,17 +63,34 @@ def infer(job: Job, model: Model, shape: Shape) -> Size:
     tape.grad_enabled = False
     precision = job.spec.precision
     tape.meter.part("forward")
-    with sensible_dims(job), tape.autocasting(precision.autocast):
-        model.network.loss(tape, shape, precision.autocast or precision.weights)
+    with _computing(tape), sensible_dims(job), tape.autocasting(precision.autocast):
+        model.network.loss(tape, shape, _dtype(job))
     tape.meter.part("end")
     return tape.meter.parts["forward"].peak
 
 
-def _tape(job: Job, model: Model, shape: Shape, *, workspaces: bool = False) -> Tape:
+def _tape(job: Job, model: Model, shape: Shape) -> Tape:
     scalar = all(isinstance(size, int) for size in (shape.batch, shape.height, shape.width, shape.frames, shape.text_tokens))
-    ranks = shares(job.spec.parallel).gradients
     meter = Meter() if scalar else ArrayMeter()
-    return Tape(meter, attention=attention_kernel(job), gradient_ranks=ranks, sequence_ranks=shape.sequence, workspaces=workspaces)
+    parallel = job.spec.parallel
+    ranks = shares(parallel).gradients
+    tape = Tape(meter, attention=attention_kernel(job), gradient_ranks=ranks, sequence_ranks=shape.sequence)
+    if parallel.strategy == "fsdp":
+        policy = {"reshard": parallel.reshard, "compute": parallel.compute, "reduce": parallel.reduce}
+        tape.gradient_ranks, tape.sharding = 1, Sharding(tape, model.network, parallel.gpus, **policy)
+    model.network.bind(tape)
+    return tape
+
+
+def _computing(tape: Tape) -> AbstractContextManager[None]:
+    return nullcontext() if tape.sharding is None else tape.sharding.computing()
+
+
+def _dtype(job: Job) -> Dtype:
+    """The dtype of the network's inputs."""
+    precision, parallel = job.spec.precision, job.spec.parallel
+    gathered = parallel.compute if parallel.strategy == "fsdp" else None
+    return precision.autocast or gathered or precision.weights
 
 
 def attention_kernel(job: Job) -> Attention:
@@ -80,7 +99,7 @@ def attention_kernel(job: Job) -> Attention:
     Flash and bfloat16 in the memory-efficient kernel need compute capability 8.0; before it bfloat16 is left to the
     quadratic form. Without a GPU, or for the float32 that flash does not take, the fused kernels are assumed.
     """
-    dtype = job.spec.precision.autocast or job.spec.precision.weights
+    dtype = _dtype(job)
     if job.gpu is None or job.gpu.flash_attention:
         return "flash"
     return "math" if dtype == "bf16" else "efficient"

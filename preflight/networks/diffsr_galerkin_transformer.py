@@ -17,18 +17,21 @@ ACTIVATIONS = {**BY_NAME, "softplus": keeps_input, "ELU": keeps_input}  # Basic.
 
 
 class MLP(Module):
-    """Basic.py: MLP without layers between the first and the last."""
+    """Basic.py: MLP; each of the `layers` between the first and the last adds to what it is given."""
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, act: str) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, act: str, *, layers: int = 0) -> None:
         self.linear_pre, self.linear_post = [Linear(inputs, hidden)], Linear(hidden, outputs)
+        self.linears = [Linear(hidden, hidden) for _ in range(layers)]
         self.act = ACTIVATIONS[act]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self._pre(x)
+        x = self._activated(self.linear_pre[0], x)
+        for linear in self.linears:
+            x = self._activated(linear, x) + x
         return self.linear_post(x)
 
-    def _pre(self, x: Tensor) -> Tensor:
-        x = self.linear_pre[0](x)
+    def _activated(self, linear: Linear, x: Tensor) -> Tensor:
+        x = linear(x)
         return self.act(x)
 
 

@@ -27,12 +27,19 @@ class LayerNorm(Module):
 
 
 class GalerkinAttention(Module):
-    def __init__(self, width: int, heads: int, act: Callable[[Tensor], Tensor]) -> None:
+    """HiNOTE's Galerkin_attn, and SRNO's simple_attn, whose projections are biased and whose result is not activated.
+
+    `last` says that x has its channels last in memory: then the heads are apart, and the products copy their operands.
+    """
+
+    def __init__(
+        self, width: int, heads: int, act: Callable[[Tensor], Tensor], *, simple: bool = False, last: bool = False
+    ) -> None:
         self.heads, self.head_width = heads, width // heads
-        self.qkv_proj = Conv(width, 3 * width, (1, 1), bias=False)
-        self.o_proj1, self.o_proj2 = Conv(width, width, (1, 1), bias=False), Conv(width, width, (1, 1), bias=False)
+        self.qkv_proj = Conv(width, 3 * width, (1, 1), bias=simple)
+        self.o_proj1, self.o_proj2 = Conv(width, width, (1, 1), bias=simple), Conv(width, width, (1, 1), bias=simple)
         self.kln, self.vln = LayerNorm(heads, 1, self.head_width), LayerNorm(heads, 1, self.head_width)
-        self.act = act
+        self.act, self.simple, self.last = act, simple, last
 
     def forward(self, x: Tensor) -> Tensor:
         batch, channels, height, width = x.shape
@@ -43,13 +50,18 @@ class GalerkinAttention(Module):
 
         k = self.kln(k)
         v = self.vln(v)
-        v = matmul(k.view(batch, self.heads, self.head_width, points), v) / 1.0
-        v = transpose(matmul(q, v), batch, self.heads, points, self.head_width)
+        v = self._product(k.view(batch, self.heads, self.head_width, points), v, copied=self.last) / 1.0
+        v = transpose(self._product(q, v), batch, self.heads, points, self.head_width)
 
         v = v.contiguous().view(batch, height, width, channels)
         ret = v.view(batch, channels, height, width) + bias
         bias = self.o_proj2(self.act(self.o_proj1(ret))) + bias
-        return self.act(bias)
+        return bias if self.simple else self.act(bias)
+
+    def _product(self, a: Tensor, b: Tensor, *, copied: bool = False) -> Tensor:
+        a = a.contiguous() if self.last else a
+        b = b.contiguous() if copied else b
+        return matmul(a, b)
 
 
 def standard_deviation(x: Tensor) -> Tensor:

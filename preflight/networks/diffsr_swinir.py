@@ -65,31 +65,32 @@ class WindowAttention(Module):
 
 
 class SwinTransformerBlock(Module):
-    """`shift` and `drop_path` say whether there is any of it; `resolution` is that of the mask."""
+    """`shift` and `drop_path` say whether there is any of it; `resolution` is that of the mask, None if the first step makes it."""
 
     def __init__(
         self,
         dim: int,
-        resolution: Sequence[int],
+        resolution: Sequence[int] | None,
         heads: int,
         *,
         window: int,
         shift: int,
-        hidden: int,
+        mlp: Module,
         qkv_bias: bool,
         drop: float,
         attn_drop: float,
         drop_path: float,
     ) -> None:
-        if min(resolution) <= window:
+        if resolution is not None and min(resolution) <= window:
             shift, window = 0, min(resolution)
         self.window, self.shift, self.drop_path = window, shift, drop_path
         self.norm1 = LayerNorm(dim)
         self.attn = WindowAttention(dim, window, heads, qkv_bias=qkv_bias, drop=drop, attn_drop=attn_drop)
         self.norm2 = LayerNorm(dim)
-        self.mlp = Mlp(dim, hidden, drop)
-        windows = (resolution[0] // window) * (resolution[1] // window)
-        self.attn_mask = Buffer((windows, window**2, window**2)) if shift else None
+        self.mlp = mlp
+        self.attn_mask: Tensor | None = None
+        if shift and resolution is not None:
+            self.attn_mask = Buffer((count_windows(resolution[0], resolution[1], window), window**2, window**2))
 
     def forward(self, x: Tensor, height: Size, width: Size) -> Tensor:
         batch, tokens, dim = x.shape
@@ -99,9 +100,11 @@ class SwinTransformerBlock(Module):
         x = x.view(batch, height, width, dim)
         shifted = roll(x) if self.shift else x
 
+        if self.shift and not isinstance(self.attn_mask, Buffer):
+            self.attn_mask = x.tape.empty((count_windows(height, width, self.window), self.window**2, self.window**2), "fp32")
         windows = window_partition(shifted, self.window)
         attended = self.attn(windows, self.attn_mask)
-        shifted = window_reverse(attended, self.window, batch, height, width)
+        shifted = window_reverse(attended, batch, height, width)
 
         x = roll(shifted) if self.shift else shifted
         x = x.view(batch, tokens, dim)
@@ -113,13 +116,16 @@ class SwinTransformerBlock(Module):
 def window_partition(x: Tensor, window: int) -> Tensor:
     """(B, H, W, C) as a new (windows, tokens, C); the gradient is put back by a copy too."""
     batch, height, width, dim = x.shape
-    windows = batch * (height // window) * (width // window)
-    return transpose(x, windows, window**2, dim).contiguous()
+    return transpose(x, batch * count_windows(height, width, window), window**2, dim).contiguous()
 
 
-def window_reverse(windows: Tensor, _: int, batch: Size, height: Size, width: Size) -> Tensor:
+def window_reverse(windows: Tensor, batch: Size, height: Size, width: Size) -> Tensor:
     """The opposite."""
     return transpose(windows, batch, height, width, windows.shape[2]).contiguous()
+
+
+def count_windows(height: Size, width: Size, window: int) -> Size:
+    return (height // window) * (width // window)
 
 
 def dropped(x: Tensor, probability: float) -> Tensor:
@@ -205,7 +211,7 @@ class SwinIR(SuperResolution):
                 heads[stage],
                 window=self.window,
                 shift=shifted(i) * (self.window // 2),
-                hidden=int(dim * dims.get("mlp_ratio", 4.0)),
+                mlp=Mlp(dim, int(dim * dims.get("mlp_ratio", 4.0)), self.drop),
                 qkv_bias=dims.get("qkv_bias", True),
                 drop=self.drop,
                 attn_drop=dims.get("attn_drop_rate", 0.0),
@@ -248,13 +254,12 @@ class SwinIR(SuperResolution):
         x = to_channels_first(x)
         batch, channels, height, width = x.shape
         x = pad(x, batch, channels, height + -height % self.window, width + -width % self.window)
-        first = self.conv_first(x)
         if self.upsampler not in ("pixelshuffle", "pixelshuffledirect", "nearest+conv"):
+            first = self.conv_first(x)
             res = self.conv_after_body(self._features(first)) + first
             x = x + self.conv_last(res)
             return to_channels_last(x)
-        x = first
-        del first
+        x = self.conv_first(x)
         x = self.conv_after_body(self._features(x)) + x
         if self.upsampler == "pixelshuffledirect":
             x = pixel_shuffle(self.upsample_one_step(x), self.upscale)

@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight.networks.common import AdaLayerNormContinuous, Dropout, FeedForward, PlainRMSNorm, apply_rotary_emb
 from preflight.networks.conditioning import AdaLayerNormZero, TimeTextEmbedding
-from preflight.networks.network import Network, Shape
+from preflight.networks.network import Network, NotModelled, Shape
 from preflight.tape.activation import gelu, silu
 from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
@@ -221,6 +221,8 @@ class PatchEmbed(Module):
 
 class HunyuanVideo(Network):
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
+        if dims.get("image_condition_type") == "token_replace":
+            raise NotModelled("HunyuanVideo with image_condition_type 'token_replace' is not modelled")
         heads, self.width = dims["num_attention_heads"], dims["attention_head_dim"]
         dim = heads * self.width
         inner_dim = int(dim * dims["mlp_ratio"])

@@ -27,11 +27,13 @@ class Style:
     tolerance: float | None = None
 
 
+PLAIN = Style()
+
 # Modules by name, so that a format is imported only when it is asked for.
 FORMATS: Mapping[str, str] = {"text": "preflight.reporters.text", "json": "preflight.reporters.json"}
 
 
-def render(report: Report, form: str, style: Style) -> str:
+def render(report: Report, form: str, style: Style = PLAIN) -> str:
     """`report` in the format `form`, a key of FORMATS, ending in a line break unless there is nothing to say."""
     write: Callable[[Report, Style], str] = import_module(FORMATS[form]).render
     return write(report, style)

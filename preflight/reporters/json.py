@@ -12,12 +12,12 @@ from typing import Any
 
 from preflight.finding import Finding
 from preflight.report import COMPONENTS, Memory, Reduction, Report, Result
-from preflight.reporters import Style
+from preflight.reporters import PLAIN, Style
 
 SCHEMA = "preflight.report/1"
 
 
-def render(report: Report, style: Style) -> str:
+def render(report: Report, style: Style = PLAIN) -> str:
     """`report` as one JSON document in ASCII; `style` changes nothing."""
     del style
     document = {"schema": SCHEMA, "results": [_result(result) for result in report.results]}

@@ -7,7 +7,7 @@ from typing import Any
 
 from preflight.finding import Finding, Severity
 from preflight.report import COMPONENTS, Memory, Reduction, Report, Result, Verdict
-from preflight.reporters import Style
+from preflight.reporters import PLAIN, Style
 from preflight.units import gib
 
 # A line is its pieces, each with the style a terminal shows it in ("" is plain).
@@ -35,7 +35,7 @@ NOTE_WIDTH = 116
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
-def render(report: Report, style: Style) -> str:
+def render(report: Report, style: Style = PLAIN) -> str:
     """`report` as text in the given style; empty when quiet and everything passed."""
     shown = [r for r in report.results if not (style.quiet and r.passes(strict=style.strict))]
     lines: list[Line] = []

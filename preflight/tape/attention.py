@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from preflight.tape.activation import keeps_result
+from preflight.tape.dtypes import BYTES
 from preflight.tape.linear import matmul
+from preflight.tape.meter import rounded
 from preflight.tape.tensor import Call, Grads, Tensor
 
 
@@ -35,10 +37,10 @@ def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
     q, k, v = call.saved[:3]
     # flash_attn/flash_api.cpp, mha_bwd: dq is summed up in float32 over query tokens rounded up to 128
     batch, heads, tokens, width = q.shape
-    sums = grad.tape.empty((batch, heads, -(-tokens // 128) * 128, width), "fp32") if grad.tape.workspaces else None
+    sums = rounded(batch * heads * (-(-tokens // 128) * 128) * width * BYTES["fp32"])
     # the kernel makes all three, wanted or not
     grads = tuple(grad.tape.empty(x.shape, x.dtype) for x in (q, k, v))
-    del sums
+    grad.tape.meter.workspace(sums)
     return tuple(g if wanted else None for g, wanted in zip(grads, call.needs, strict=True))
 
 

@@ -66,7 +66,8 @@ def accumulate(parameter: Parameter, gradient: Tensor) -> None:
         gradient = gradient.tape.empty((-(-parameter.numel // ranks),), gradient.dtype)
     storage = gradient.storage
     assert storage is not None
-    if parameter.gradient_strided or sys.getrefcount(storage) > _OWN_REFERENCES:  # somebody else still uses these bytes: the parameter gets its own
+    # where somebody else still uses these bytes, or they lie in another order, the parameter gets its own
+    if parameter.gradient_strided or sys.getrefcount(storage) > _OWN_REFERENCES:
         gradient = gradient.contiguous()
         storage = gradient.storage
         assert storage is not None
@@ -75,7 +76,7 @@ def accumulate(parameter: Parameter, gradient: Tensor) -> None:
 
 
 def _call(node: Node, grads: list[Tensor | None]) -> list[Tensor | None]:
-    saved = node.saved if node.frame is None else node.frame.recover(node.slot)
+    saved = node.frame.recover(node.slot) if node.frame is not None and node.slot is not None else node.saved
     call = Call(saved, tuple(edge is not None for edge in node.edges), node.context)
     results = node.backward(call, *grads)
     return [_fit(edge, grad) for edge, grad in zip(node.edges, results, strict=True)]
@@ -98,6 +99,6 @@ def _was_broadcast(shape: tuple[object, ...], grown: tuple[object, ...]) -> bool
 
 
 def _sum(first: Tensor | None) -> Tensor:
-    """input_buffer.cpp: accumulate. Out of place, as the traces count it; a GPU reuses the first operand when nothing else does."""
+    """input_buffer.cpp: accumulate. Out of place, as traces count it; a GPU reuses the first operand when nothing else does."""
     assert first is not None
     return first.tape.empty(first.shape, first.dtype)

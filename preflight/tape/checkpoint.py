@@ -1,13 +1,15 @@
 """Activation checkpointing without reentry (torch/utils/checkpoint.py: _checkpoint_without_reentrant_generator).
 
 The forward runs with its saved tensors dropped; only the arguments stay. When the backward pass first asks for one of them, the
-function runs again up to the last tensor that is needed, and each is handed out once.
+function runs again up to the last tensor that was saved, and each is handed out once. What a node saved that is gone by then,
+because nothing used its result, is made again but not kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 from preflight.tape.tensor import Tape, Tensor
 
@@ -16,35 +18,46 @@ class _EnoughRecomputed(Exception):  # noqa: N818  # a signal, not an error, as 
     """Every saved tensor is there again: the rest of the function need not run."""
 
 
+class Slot:
+    """The place of one node's saved tensors among those of its frame; it lives as long as the node."""
+
+    __slots__ = ("__weakref__", "index")
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
 class Frame:
     """One checkpointed call."""
 
-    __slots__ = ("arguments", "autocast", "count", "function", "recovered", "replaying", "tape")
+    __slots__ = ("arguments", "autocast", "function", "recovered", "replaying", "slots", "tape")
 
     def __init__(self, tape: Tape, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.tape, self.function, self.arguments = tape, function, arguments
         self.autocast = tape.autocast
-        self.count = 0
+        self.slots: list[ref[Slot]] = []
         self.recovered: list[tuple[Any, ...] | None] = []
         self.replaying = False
 
-    def drop(self) -> int:
-        """A node of the forward gives up what it would have saved; the answer is its slot."""
-        self.count += 1
-        return self.count - 1
+    def drop(self) -> Slot:
+        """A node of the forward gives up what it would have saved; the answer is its slot, which the node has to hold."""
+        slot = Slot(len(self.slots))
+        self.slots.append(ref(slot))
+        return slot
 
     def offer(self, saved: tuple[Any, ...]) -> None:
         """While the function runs again, take what an operator is about to save."""
         if self.replaying and any(x is not None for x in saved):
-            self.recovered.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in saved))
-            if len(self.recovered) == self.count:
+            wanted = self.slots[len(self.recovered)]() is not None
+            self.recovered.append(tuple(x.detach() if isinstance(x, Tensor) else x for x in saved) if wanted else None)
+            if len(self.recovered) == len(self.slots):
                 raise _EnoughRecomputed
 
-    def recover(self, slot: int) -> tuple[Any, ...]:
+    def recover(self, slot: Slot) -> tuple[Any, ...]:
         """What the node of `slot` saved, handed out once."""
         if not self.recovered:
             self._run_again()
-        saved, self.recovered[slot] = self.recovered[slot], None
+        saved, self.recovered[slot.index] = self.recovered[slot.index], None
         assert saved is not None
         return saved
 

@@ -25,12 +25,16 @@ def somewhere(condition: Any) -> bool:
 
 @dataclass(slots=True)
 class Part:
-    """A part of the step: its peak, the gradients live at that moment, its highest activations, and what was live at its end."""
+    """A part of the step: its peak, the gradients live at that moment, its highest activations, and what was live at its end.
+
+    `inside` is the highest sum with what kernels take from the allocator for themselves, where they take any.
+    """
 
     name: str
     peak: Size = 0
     gradients_at_peak: Size = 0
     activations: Size = 0
+    inside: Size = 0
     end: Size = 0
 
 
@@ -53,6 +57,7 @@ class Meter:
     __slots__ = (
         "_activations",
         "_gradients_at_peak",
+        "_inside",
         "_peak",
         "_start",
         "_start_gradients",
@@ -80,6 +85,10 @@ class Meter:
         if activations > self._activations:  # noqa: PLR1730  # max() would double the cost of the hottest line
             self._activations = activations
 
+    def workspace(self, nbytes: Size) -> None:
+        """A kernel that is running holds `nbytes` for itself."""
+        self._inside = max(self._inside, self.live + nbytes)
+
     def free(self, nbytes: Size) -> None:
         self.live = self.live - nbytes
 
@@ -106,6 +115,7 @@ class Meter:
         self._start, self._start_gradients = self.live, self.gradients
         self._peak, self._gradients_at_peak = self.live, self.gradients
         self._activations = self.live - self.gradients
+        self._inside: Size = 0
 
     def _record(self, part: Part, net: Size, net_gradients: Size) -> None:
         """Raise the part's peaks by this segment's; its last copy stands `net` above its first."""
@@ -114,6 +124,7 @@ class Meter:
             part.peak = peak
             part.gradients_at_peak = self._gradients_at_peak + (net_gradients if net > 0 else 0)
         part.activations = max(part.activations, self._activations + max(0, net - net_gradients))
+        part.inside = max(part.inside, self._inside + max(0, net))
 
 
 class ArrayMeter(Meter):
@@ -130,9 +141,15 @@ class ArrayMeter(Meter):
         self._peak = np.maximum(self._peak, live)
         self._activations = np.maximum(self._activations, live - self.gradients)
 
+    def workspace(self, nbytes: Size) -> None:
+        import numpy as np
+
+        self._inside = np.maximum(self._inside, self.live + nbytes)
+
     def _record(self, part: Part, net: Size, net_gradients: Size) -> None:
         import numpy as np
 
+        part.inside = np.maximum(part.inside, self._inside + np.maximum(0, net))
         peak = self._peak + np.maximum(0, net)
         gradients = self._gradients_at_peak + np.where(net > 0, net_gradients, 0)
         part.gradients_at_peak = np.where(peak > part.peak, gradients, part.gradients_at_peak)

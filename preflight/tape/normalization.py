@@ -47,10 +47,9 @@ def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     wide = x.float()
     mean = mean_of_squares(wide)
-    out = wide * keeps_result(mean)
-    del wide, mean
-    if weight is not None:
-        out = out * weight
+    normed = wide * keeps_result(mean)
+    out = normed * weight if weight is not None else normed
+    del wide, mean, normed
     return out.type_as(x)
 
 

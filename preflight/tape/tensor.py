@@ -12,7 +12,7 @@ from preflight.tape.meter import Meter, Segment, Size, rounded
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from preflight.tape.checkpoint import Frame
+    from preflight.tape.checkpoint import Frame, Slot
     from preflight.tape.sharding import Sharding
 
 Shape = tuple[Size, ...]
@@ -84,7 +84,7 @@ class Node:
         self.outputs, self.segment = outputs, segment
         self.saved: tuple[Any, ...] = ()
         self.frame: Frame | None = None
-        self.slot = -1
+        self.slot: Slot | None = None
 
 
 class Tensor:
@@ -206,7 +206,7 @@ class Tape:
     """The state of one walk: the meter, whether gradients are recorded, autocast and its cache, and the checkpoint around us.
 
     `attention` is the kernel that scaled_dot_product_attention finds; `gradient_ranks` the ranks that share each parameter's
-    gradient, `sequence_ranks` those that share each sample's tokens; with `workspaces` the buffers that kernels take from torch's allocator for themselves count as well.
+    gradient, `sequence_ranks` those that share each sample's tokens.
     """
 
     def __init__(
@@ -216,11 +216,10 @@ class Tape:
         attention: Attention = "flash",
         gradient_ranks: int = 1,
         sequence_ranks: int = 1,
-        workspaces: bool = False,
     ) -> None:
         self.meter = meter
         self.sequence_ranks = sequence_ranks
-        self.attention, self.gradient_ranks, self.workspaces = attention, gradient_ranks, workspaces
+        self.attention, self.gradient_ranks = attention, gradient_ranks
         self.grad_enabled = True
         self.autocast: str | None = None
         self.casts: dict[Parameter, Tensor] = {}
