@@ -170,6 +170,14 @@ def custom_gpu(memory_gib: float, name: str | None = None) -> Gpu:
     return replace(likeness, id=f"{memory_gib:g} GiB GPU", name=f"GPU of {memory_gib:g} GiB", memory_bytes=memory, source=source)
 
 
+def remarks(card: Gpu) -> tuple[Finding, ...]:
+    """What is assumed about a card of which only the memory is known."""
+    if "rest" not in card.source:
+        return ()
+    message = f"Only the memory of the GPU is given; in everything else it is {card.source['rest']}."
+    return (Finding(id="gpu-likeness", severity="note", message=message),)
+
+
 def network(name: str) -> Network:
     """The network with this id or alias (hub names such as `Wan-AI/Wan2.2-T2V-A14B` are aliases).
 

@@ -112,7 +112,7 @@ def _check_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("config", nargs="+", metavar="CONFIG", help="a training config (YAML, TOML or JSON); - is standard input")
+    add("config", nargs="+", metavar="CONFIG", help="a training config (YAML or JSON); - is standard input")
     add("--adapter", metavar="NAME", help="the trainer whose config this is (default: seen from its keys)")
     add("--set", action="append", default=[], type=_override, metavar="KEY=VALUE", help="change a key of the config")
     add("--gpu", metavar="NAME", help="judge for this GPU, whatever the config names")

@@ -49,7 +49,6 @@ def inspect(
 
 
 def _judged(result: Result, spec: Spec, card: catalog.Gpu | None, config: Document, reading: Reading, threshold: float) -> Result:
-    from preflight.advice.reductions import reductions
     from preflight.header import header
     from preflight.judge import judge
 
@@ -57,7 +56,7 @@ def _judged(result: Result, spec: Spec, card: catalog.Gpu | None, config: Docume
         judgement = judge(spec, card, threshold)
     except ConfigError as problem:
         return replace(result, findings=(*result.findings, *_placed(problem.findings, config, reading)))
-    missing = () if card is not None else (_NO_GPU,)
+    missing = (_NO_GPU,) if card is None else catalog.remarks(card)
     result = replace(
         result,
         verdict=judgement.verdict,
@@ -67,6 +66,8 @@ def _judged(result: Result, spec: Spec, card: catalog.Gpu | None, config: Docume
     )
     if judgement.verdict != "does-not-fit":
         return result
+    from preflight.advice.reductions import reductions
+
     offers, advice = reductions(judgement, threshold, reading.spell)
     return replace(result, reductions=offers, findings=(*result.findings, *_placed(advice, config, reading)))
 

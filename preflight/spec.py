@@ -49,7 +49,10 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Train:
-    """`batch` is per GPU; `ema` may name the averaged copy's own dtype; `zero_grad` says when the trainer drops gradients, so whether they live in the forward."""
+    """`batch` is per GPU; `ema_dtype` is that of the averaged copy, null as the weights'.
+
+    `zero_grad` says when the trainer drops gradients, so whether they live in the forward.
+    """
 
     method: Literal["lora", "full"]
     lora: Lora | None = None
@@ -57,7 +60,8 @@ class Train:
     accumulation: int = 1
     checkpointing: bool | Mapping[str, float] = False
     optimizer: Optimizer = field(default_factory=Optimizer)
-    ema: bool | Dtype = False
+    ema: bool = False
+    ema_dtype: Dtype | None = None
     zero_grad: Literal["after-step", "before-backward"] = "after-step"
 
 

@@ -7,6 +7,7 @@ import pytest
 from preflight import spec
 from preflight.finding import ConfigError
 from preflight.job import Job, job
+from preflight.memory.budget import residents
 from preflight.memory.model import Model, build
 from preflight.memory.optimizer import BLOCK_8BIT, MIN_8BIT, MIN_PAGED, Optimizer, optimizer, rule
 
@@ -134,13 +135,11 @@ def test_a_slip_gets_a_suggestion() -> None:
     assert caught.value.findings[0].fix == "did you mean adamw?"
 
 
-@pytest.mark.parametrize(("ema", "ratio"), [(False, 0), (True, 1), ("bf16", 1), ("fp32", 2)])
-def test_the_moving_average_may_have_its_own_dtype(ema: object, ratio: int) -> None:
-    from preflight.memory.budget import residents
-
+@pytest.mark.parametrize(("ema", "dtype", "ratio"), [(False, "fp32", 0), (True, None, 1), (True, "bf16", 1), (True, "fp32", 2)])
+def test_the_moving_average_may_have_its_own_dtype(*, ema: bool, dtype: str | None, ratio: int) -> None:
     data = {
         "model": {"name": "wan2.1-t2v-1.3b"},
-        "train": {"method": "full", "ema": ema},
+        "train": {"method": "full", "ema": ema, "ema_dtype": dtype},
         "data": {"height": 256, "width": 256},
     }
     work = job(spec.Spec.from_mapping(data), None)

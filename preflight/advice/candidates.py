@@ -24,9 +24,11 @@ class Candidate:
         return self.frames * self.height * self.width
 
 
-def batches(job: Job) -> list[int]:
-    """Smaller batches, largest first; those that divide the effective batch of one rank come with exact accumulation."""
-    return list(range(job.spec.train.batch - 1, 0, -1))
+def batches(job: Job, *, accumulates: bool) -> list[int]:
+    """Smaller batches, largest first; where the trainer accumulates only those that keep the effective batch exactly."""
+    train = job.spec.train
+    samples = train.batch * train.accumulation
+    return [batch for batch in range(train.batch - 1, 0, -1) if not accumulates or samples % batch == 0]
 
 
 def frames(job: Job) -> list[int]:
@@ -49,26 +51,24 @@ def sizes(job: Job) -> list[tuple[int, int]]:
     return found
 
 
-def grid(job: Job, *, batch: bool, size: bool, frame: bool) -> list[Candidate]:
-    """Every combination of what may change; what may not stays as it is."""
+def grid(job: Job, kinds: tuple[str, ...], *, accumulates: bool) -> list[Candidate]:
+    """Every combination of what may change ("batch", "frames", "size"); the rest stays as it is."""
     data, now = job.spec.data, job.spec.train.batch
     return [
         Candidate(batch=b, frames=f, height=h, width=w)
-        for b in (batches(job) if batch else [now])
-        for f in (frames(job) if frame else [data.frames])
-        for h, w in (sizes(job) if size else [(data.height, data.width)])
+        for b in (batches(job, accumulates=accumulates) if "batch" in kinds else [now])
+        for f in (frames(job) if "frames" in kinds else [data.frames])
+        for h, w in (sizes(job) if "size" in kinds else [(data.height, data.width)])
     ]
 
 
 def apply(spec: Spec, candidate: Candidate, *, accumulates: bool = True) -> Spec:
-    """`spec` at the candidate's shape, with the accumulation that keeps the effective batch or comes nearest above it.
-
-    A trainer that does not accumulate keeps what it has.
+    """`spec` at the candidate's shape, with the accumulation that keeps the effective batch where the trainer accumulates.
 
     Samples drawn during training shrink along: they are never larger than what is trained on.
     """
     train, data = spec.train, spec.data
-    accumulation = -(-train.batch * train.accumulation // candidate.batch) if accumulates else train.accumulation
+    accumulation = train.batch * train.accumulation // candidate.batch if accumulates else train.accumulation
     train = replace(train, batch=candidate.batch, accumulation=accumulation)
     data = replace(data, frames=candidate.frames, height=candidate.height, width=candidate.width)
     return replace(spec, train=train, data=data, sample=_within(spec.sample, candidate))

@@ -16,4 +16,4 @@ def check(case: Case) -> Answers:
         return
     share = case.limits.activations / case.limits.capacity
     needed, allowed = gib(case.budget.activations), gib(case.limits.activations)
-    yield Found("error", f"Activations take {needed}, more than the {allowed} that are {share:.0%} of the GPU.")
+    yield Found("error", f"Activations take {needed}, more than the {allowed} that are {100 * share:g} % of the GPU.")

@@ -32,7 +32,7 @@ def check(case: Case) -> Answers:
     filling = " and ".join(f"{gib(parts[name])} of {name}" for name in largest)
     if peak.total <= case.limits.reachable:
         room = gib(case.limits.reachable - peak.total)
-        message = f"The {peak.phase} phase leaves {room} of what torch can reach, inside the error band of {TOLERANCE:.0%}."
+        message = f"The {peak.phase} phase leaves {room} of what torch can reach, inside the error band of {100 * TOLERANCE:g} %."
         yield Found("warning", message)
         return
     over = gib(peak.total - case.limits.reachable)

@@ -123,16 +123,16 @@ def residents(job: Job, model: Model, states: Optimizer) -> Resident:
         adapters=trained if model.adapters else 0,
         optimizer=0 if spec.offload.optimizer else per_rank(states.states + states.master, share.optimizer),
         encoders=_encoders(job),
-        ema=_averaged(spec.train.ema, model),
+        ema=_averaged(spec.train.ema_dtype, model) if spec.train.ema else 0,
         buckets=buckets(spec.parallel, model.trainable_bytes, BYTES[spec.precision.weights]),
     )
 
 
-def _averaged(ema: bool | str, model: Model) -> int:
+def _averaged(dtype: str | None, model: Model) -> int:
     """The copy that follows the trained weights: in their dtype, or in one of its own."""
-    if not isinstance(ema, str):
-        return model.trainable_bytes if ema else 0
-    return sum(int(rounded(p.numel * BYTES[ema])) * p.copies for p in model.trainable)
+    if dtype is None:
+        return model.trainable_bytes
+    return sum(int(rounded(p.numel * BYTES[dtype])) * p.copies for p in model.trainable)
 
 
 def _encoders(job: Job) -> dict[str, int]:

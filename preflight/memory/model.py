@@ -133,4 +133,6 @@ def _adapt(network: Network, lora: Lora) -> None:
 
 
 def _bytes(module: Module) -> int:
-    return sum(value.nbytes for _, value in module.tensors())
+    # not through tensors(), which would set every `copies` to that of the block by itself
+    parts = (part for _, part, _ in module.modules())
+    return sum(value.nbytes for part in parts for value in vars(part).values() if isinstance(value, Parameter))

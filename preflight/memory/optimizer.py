@@ -65,9 +65,9 @@ _RULES = {
     "radam": replace(_ADAM, eight=False),
     "adamax": replace(_ADAM, eight=False),
     "adadelta": Rule(same=2, copies=2),
-    "adagrad": Rule(same=1, copies=2),
-    "rmsprop": Rule(same=1, copies=1),
-    "sgd": Rule(same=1),  # torch/optim/sgd.py: the momentum buffer, which plain SGD has not
+    "adagrad": Rule(same=1, copies=2, eight=True),
+    "rmsprop": Rule(same=1, copies=1, eight=True),
+    "sgd": Rule(same=1, eight=True),  # torch/optim/sgd.py: the momentum buffer, which plain SGD has not
     "lion": _LION,
     "adafactor": _ADAFACTOR,
     "torchadafactor": Rule(factored=1, copies=1),  # torch/optim/_adafactor.py: var_estimates of all matrices
@@ -170,7 +170,8 @@ def _update(chosen: Rule, model: Model) -> int:
 
 def _per_parameter(chosen: Rule, dtype: str | None) -> Callable[[Parameter], int]:
     """Bytes of all states of one parameter; `dtype` takes the place of its own (torch: zeros_like)."""
-    like = {8: _eight_bit(paged=chosen.paged), 16: lambda p: _bytes(p, "bf16")}.get(chosen.bits or 32)
+    forms: dict[int, Callable[[Parameter], int]] = {8: _eight_bit(paged=chosen.paged), 16: lambda p: _bytes(p, "bf16")}
+    like = forms.get(chosen.bits or 32)
 
     def states(p: Parameter) -> int:
         own = dtype or p.dtype

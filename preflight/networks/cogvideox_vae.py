@@ -18,7 +18,15 @@ class Block3D(Module):
     """A down, middle or up block."""
 
     def __init__(
-        self, inputs: int, outputs: int, layers: int, groups: int, latents: int | None, *, after_sampler: bool, sampler: Module | None
+        self,
+        inputs: int,
+        outputs: int,
+        layers: int,
+        groups: int,
+        latents: int | None,
+        *,
+        after_sampler: bool,
+        sampler: Module | None,
     ) -> None:
         self.resnets = [
             ResnetBlock3D(inputs if i == 0 else outputs, outputs, groups, latents, after_sampler=after_sampler and i == 0)

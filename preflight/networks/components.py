@@ -29,3 +29,8 @@ def component_module(id_: str) -> Component | None:
     family, dims = import_module(f"preflight.networks.{_FILES[id_]}").COMPONENTS[id_]
     component: Component = family(dims)
     return component
+
+
+def modelled() -> tuple[str, ...]:
+    """The catalog ids that `component_module` answers."""
+    return tuple(_FILES)

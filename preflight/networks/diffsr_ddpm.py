@@ -1,21 +1,20 @@
-"""DiffSR's DDPM (models/ddpm/unet.py, diffusion.py): a U-Net that predicts the noise added to the high-resolution field."""
+"""DiffSR's DDPM (models/ddpm/unet.py): a U-Net that predicts the noise added to the high-resolution field."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
+from math import lcm, sqrt
 from typing import Any
 
-from preflight.networks.network import Network, Shape
+from preflight.networks.diffsr_diffusion import Diffusion
 from preflight.tape.activation import keeps_result, sigmoid
 from preflight.tape.dropout import dropout
 from preflight.tape.fourier import alias
 from preflight.tape.linear import matmul
-from preflight.tape.loss import relative_lp_loss
 from preflight.tape.module import Checkpointing, Conv, Linear, Module
 from preflight.tape.normalization import group_norm
 from preflight.tape.shaping import cat, chunk, upsample_nearest
-from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
+from preflight.tape.tensor import Buffer, Parameter, Tensor
 
 
 def swish(x: Tensor) -> Tensor:
@@ -146,20 +145,19 @@ class ResnetBlockWithAttention(Module):
         return h + (x if self.res_conv is None else self.res_conv(x))
 
 
-class DDPM(Network):
-    """The step is the diffusion's own forward pass (diffusion.py: GaussianDiffusion.p_losses).
-
-    Its noise schedule, a dozen buffers of a number a timestep, is left out: together they are under 0.1 MiB.
-    """
-
+class DDPM(Diffusion):
     embedding_key = "with_time_emb"
+
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """Every level but the last halves the grid, and comes back by doubling."""
+        levels = len(dims.get("channel_mults", (1, 2, 4, 8, 8)))
+        return lcm(2 ** (levels - 1), Diffusion.pixel_step(dims))
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing, extend  # the original never checkpoints, and no two blocks are alike
-        self.factor = dims.get("sample_factor", 1)
-        self.conditional = dims.get("conditional", True)
-        inputs, self.outputs = dims.get("in_channel", 6), dims.get("out_channel", 3)
-        self.conditions = inputs - self.outputs
+        inputs, outputs = dims.get("in_channel", 6), dims.get("out_channel", 3)
+        super().__init__(dims, inputs, outputs)
         width = dims.get("inner_channel", 32)
         groups = dims.get("norm_groups", 32)
         mults = dims.get("channel_mults", (1, 2, 4, 8, 8))
@@ -197,35 +195,13 @@ class DDPM(Network):
                 self.ups.append(Upsample(channels))
                 resolution *= 2
 
-        self.final_conv = Block(channels, inputs if self.outputs is None else self.outputs, groups)
+        self.final_conv = Block(channels, outputs, groups)
 
     def embedding(self, width: int) -> Module:
         return TimeEmbedding(width)
 
     def shift(self, time_dim: int, outputs: int) -> Module:
         return TimeShift(time_dim, outputs)
-
-    def time(self, tape: Tape, shape: Shape) -> Tensor:
-        """The timestep of each sample."""
-        return tape.empty((shape.batch,), "int64")
-
-    def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        low = (shape.batch, self.conditions, shape.height // self.factor, shape.width // self.factor)
-        high = (shape.batch, self.outputs, shape.height, shape.width)
-        x, y = tape.empty(low, dtype), tape.empty(high, dtype)
-        time = self.time(tape, shape)
-        noise = tape.empty(high, dtype)
-        noisy = y * tape.empty((shape.batch, 1, 1, 1), dtype) + noise * tape.empty((shape.batch, 1, 1, 1), dtype)
-        if not self.conditional:
-            return self.distance(noise, self(noisy, time))
-        # x, bilinear to the high resolution
-        x_sr = tape.empty((shape.batch, self.conditions, shape.height, shape.width), x.dtype)
-        recon = self(cat([x_sr, noisy], 1), time)
-        return self.distance(noise, recon)
-
-    def distance(self, noise: Tensor, recon: Tensor) -> Tensor:
-        """GaussianDiffusion.set_loss: LpLoss for "lploss" and "l2" alike."""
-        return relative_lp_loss(noise, recon)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         t = self.time_mlp(time) if self.time_mlp is not None else None

@@ -109,26 +109,30 @@ class LIIFEnsemble(Module):
     """The features at the four neighbours of each point, weighted by area, with the distances to them and the cell's size."""
 
     def forward(self, x: Tensor, coord: Tensor) -> Tensor:
+        return self.with_locals(x, coord)[0]
+
+    def with_locals(self, x: Tensor, coord: Tensor) -> tuple[Tensor, tuple[object, ...]]:
+        """The result, and what the function's variables hold at its end."""
         batch, height, width, _ = coord.shape
         tape, distances, features, areas = x.tape, [], [], []
         for _ in range(4):
-            near = tape.empty(coord.shape, coord.dtype)
-            feat = grid_sample(x, tape.empty(coord.shape, coord.dtype))
-            old = grid_sample(tape.empty((1, 2, 1, 1), x.dtype), near).view(batch, 2, height, width)
+            near = tape.empty((batch, height, width, 2), coord.dtype)
+            feat = grid_sample(x, tape.empty(near.shape, coord.dtype))
+            old = grid_sample(tape.empty((1, 2, 1, 1), x.dtype), tape.empty(near.shape, coord.dtype))
+            old = old.view(batch, 2, height, width).contiguous()
             distance = tape.empty((batch, 2, height, width), coord.dtype)
             area = tape.empty((batch, height, width), coord.dtype)
             areas.append(area * 1.0)
             distances.append(distance)
             features.append(feat)
-            del old
         total = tape.empty((4, batch, height, width), coord.dtype)
         total = tape.empty((batch, height, width), coord.dtype)
         for index in range(4):
             share = tape.empty((batch, 1, height, width), coord.dtype)
             features[index] = features[index] * share
             del share
-        del total
-        return cat([*distances, *features, tape.empty((batch, 2, height, width), x.dtype)], 1)
+        grid = cat([*distances, *features, tape.empty((batch, 2, height, width), x.dtype)], 1)
+        return grid, (distances, features, areas, near, feat, old, distance, area, total)
 
 
 class AliasFreeActivation(Module):

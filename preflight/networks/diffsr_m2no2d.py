@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, anywhere, to_channels_first, to_channels_last
-from preflight.tape.activation import BY_NAME
+from preflight.tape.activation import BY_NAME, silu
 from preflight.tape.linear import matmul
 from preflight.tape.module import Blocks, Checkpointing, Conv, Linear, Module
 from preflight.tape.normalization import layer_norm_whole
-from preflight.tape.shaping import assign, narrow, transpose
+from preflight.tape.shaping import assign, chunk, narrow, transpose
 from preflight.tape.tensor import Call, Grads, Parameter, Tensor
 
 
@@ -92,19 +92,33 @@ class WaveletOperator(Module):
 
 
 class GridBlock(Module):
-    def __init__(self, channels: int, iterations: int, *, mode: str = "zeros", bias: bool = True) -> None:
-        self.S = [conv(channels, channels, mode=mode, bias=bias) for _ in range(iterations)]
+    """With `time_dim`, as in MG-DDPM, what each iteration finds is scaled and shifted by the time."""
 
-    def forward(self, A: Module, f: Tensor, u: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def __init__(
+        self, channels: int, iterations: int, *, mode: str = "zeros", bias: bool = True, time_dim: int | None = None
+    ) -> None:
+        self.S = [conv(channels, channels, mode=mode, bias=bias) for _ in range(iterations)]
+        self.time_mlp = [Linear(time_dim, channels * 2)] if time_dim is not None else []
+
+    def forward(self, A: Module, f: Tensor, u: Tensor | None, time: Tensor | None) -> tuple[Tensor, Tensor]:
         for smooth in self.S:
             u = smooth(f) if u is None else u + smooth(f - A(u))
             r = f - A(u)
+            if time is not None:
+                gamma, beta = chunk(self._modulate(time), 2, -1)
+                gamma = gamma.view(*u.shape[:2], 1, 1)
+                beta = beta.view(*u.shape[:2], 1, 1)
+                u = u * (1 + gamma) + beta
         assert u is not None
         return u, r
 
+    def _modulate(self, time: Tensor) -> Tensor:
+        time = silu(time)
+        return self.time_mlp[0](time)
+
 
 class MultiGrid(Module):
-    """Inputs of another size than `resolutions` are brought to it first. The residuals r are made and kept, but lead nowhere."""
+    """Inputs of another size than `resolutions`, if any, are brought to it first. The residuals r are made and kept, but lead nowhere."""
 
     def __init__(
         self,
@@ -115,33 +129,37 @@ class MultiGrid(Module):
         mode: str,
         bias: bool,
         norm: bool,
-        resolutions: Sequence[int],
+        resolutions: Sequence[int] | None,
+        time_dim: int | None = None,
     ) -> None:
-        self.operator, self.resolution = operator, resolutions[0]
+        self.operator = operator
+        self.resolution = resolutions[0] if resolutions is not None else None
         self.first = norm or mode != "zeros"
         self.A = conv(channels, channels, mode=mode, bias=bias)
-        self.pre_S = GridBlock(channels, 1, mode=mode, bias=bias)
-        self.post_S = GridBlock(channels, 1, mode=mode, bias=bias)
-        self.grid_list = [GridBlock(channels, iterations) for iterations in levels]
-        sizes = [(channels, resolutions[0] // 2**i, resolutions[1] // 2**i) for i in range(len(levels))]
-        self.norm_list = [WholeLayerNorm(*size) for size in sizes] if norm else []
+        self.pre_S = GridBlock(channels, 1, mode=mode, bias=bias, time_dim=time_dim)
+        self.post_S = GridBlock(channels, 1, mode=mode, bias=bias, time_dim=time_dim)
+        self.grid_list = [GridBlock(channels, iterations, time_dim=time_dim) for iterations in levels]
+        self.norm_list: list[WholeLayerNorm] = []
+        if norm and resolutions is not None:
+            height, width = resolutions
+            self.norm_list = [WholeLayerNorm(channels, height // 2**i, width // 2**i) for i in range(len(levels))]
 
     def children(self) -> Any:
         """All but the operator, which the layers share and which has no parameters."""
         return ((name, child, copies) for name, child, copies in super().children() if name != "operator")
 
-    def forward(self, f: Tensor) -> Tensor:
-        while anywhere(f.shape[2] > self.resolution):
+    def forward(self, f: Tensor, time: Tensor | None = None) -> Tensor:
+        while self.resolution is not None and anywhere(f.shape[2] > self.resolution):
             f = self.operator.restrict(f, first=False)
-        while anywhere(f.shape[2] < self.resolution):
+        while self.resolution is not None and anywhere(f.shape[2] < self.resolution):
             f = self.operator.prolongate(f, first=False)
 
-        u_n, r_n = self.pre_S(self.A, f)
+        u_n, r_n = self.pre_S(self.A, f, None, time)
         u_list, r_list = [u_n], [r_n]
 
         for i, grid in enumerate(self.grid_list):
             u = self.operator.restrict(u_list[i], first=self.first and i == 0)
-            u, r = grid(self.A, u)
+            u, r = grid(self.A, u, None, time)
             r_list.append(r)
             u_list.append(u)
 
@@ -155,7 +173,7 @@ class MultiGrid(Module):
                 u_list[i - 1] = u_list[i - 1] + prolongated(u_list[i], first=False)
 
         u_n = u_list[0]
-        u_n, r_n = self.post_S(self.A, f, u_n)
+        u_n, r_n = self.post_S(self.A, f, u_n, time)
         return u_n
 
 

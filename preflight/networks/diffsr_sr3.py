@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from preflight.networks.diffsr_ddpm import DDPM
 from preflight.networks.network import Shape
 from preflight.tape.activation import keeps_result
-from preflight.tape.loss import mse_loss, relative_lp_loss
-from preflight.tape.module import Checkpointing, Linear, Module
+from preflight.tape.module import Linear, Module
 from preflight.tape.shaping import cat, chunk
 from preflight.tape.tensor import Tape, Tensor
 
@@ -41,10 +37,7 @@ class FeatureWiseAffine(Module):
 
 class SR3(DDPM):
     embedding_key = "with_noise_level_emb"
-
-    def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
-        self.loss_type = dims.get("loss_type", "lploss")
-        super().__init__(dims, checkpointing, extend=extend)
+    losses = {"lploss": "lp", "l2": "mse"}  # noqa: RUF012  # never changed
 
     def embedding(self, width: int) -> Module:
         return PositionalEncoding(width)
@@ -55,10 +48,6 @@ class SR3(DDPM):
     def time(self, tape: Tape, shape: Shape) -> Tensor:
         """The noise level of each sample."""
         return tape.empty((shape.batch, 1), "fp32")
-
-    def distance(self, noise: Tensor, recon: Tensor) -> Tensor:
-        """GaussianDiffusion.set_loss."""
-        return mse_loss(noise, recon) if self.loss_type == "l2" else relative_lp_loss(noise, recon)
 
 
 NETWORK = SR3

@@ -62,17 +62,19 @@ class SRNO(SuperResolution):
         x = to_channels_first(inp)
         self.inp = x if channels == 1 else x.contiguous()
         self.feat = self.encoder(self.inp)
-        out = self._query(self.feat, self.inp, inp.tape.empty((batch, tall, wide, 2), "fp32"))
+        out = self._query(self.feat, self.inp, inp.tape.empty((1, tall, wide, 2), "fp32").view(batch, tall, wide, 2))
         return to_channels_last(out)
 
     def _query(self, feat: Tensor, inp: Tensor, coord: Tensor) -> Tensor:
-        x = self.sampler(feat, coord)
+        x, variables = self.sampler.with_locals(feat, coord)
         x = self.conv00(x)
         x = self.conv0(x)
         x = self.conv1(x)
         feat = x
         ret = self.fc2(gelu(self.fc1(feat)))
-        return ret + grid_sample(inp, coord.tape.empty(coord.shape, coord.dtype))
+        ret = ret + grid_sample(inp, coord.tape.empty(coord.shape, coord.dtype))
+        del variables  # one function in the original
+        return ret
 
 
 NETWORK = SRNO

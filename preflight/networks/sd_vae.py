@@ -111,14 +111,17 @@ class CoderBlock2D(Module):
 class Coder(Module):
     """An Encoder or Decoder (vae.py)."""
 
-    def __init__(self, inputs: int, widths: Sequence[int], outputs: int, layers: int, groups: int, *, decodes: bool, attention: bool) -> None:
+    def __init__(
+        self, inputs: int, widths: Sequence[int], outputs: int, layers: int, groups: int, *, decodes: bool, attention: bool
+    ) -> None:
         self.decodes = decodes
         sampler: type[Module] = Upsample2D if decodes else Downsample2D
         last = len(widths) - 1
         self.conv_in = Conv(inputs, widths[0], (3, 3), padding=1)
         self.mid_block = MidBlock2D(widths[0 if decodes else last], groups, attention=attention)
         self.blocks = [
-            CoderBlock2D(widths[max(i - 1, 0)], width, layers, groups, sampler if i < last else None) for i, width in enumerate(widths)
+            CoderBlock2D(widths[max(i - 1, 0)], width, layers, groups, sampler if i < last else None)
+            for i, width in enumerate(widths)
         ]
         self.conv_norm_out = GroupNorm(groups, widths[last])
         self.conv_out = Conv(widths[last], outputs, (3, 3), padding=1)

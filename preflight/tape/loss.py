@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from preflight.tape.activation import keeps_input
 from preflight.tape.tensor import Call, Grads, Tensor, numel
 
 
@@ -17,6 +18,13 @@ def _mse_backward(call: Call, grad: Tensor | None) -> Grads:
     return tuple(
         grad.tape.empty(x.shape, x.dtype) if wanted else None for x, wanted in zip((prediction, target), call.needs, strict=True)
     )
+
+
+def l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Absolute error, summed or averaged; keeps the difference (aten/src/ATen/native/Loss.cpp: l1_loss)."""
+    difference = prediction - target
+    error = keeps_input(difference)
+    return error.tape.compute((error,), _reduced_backward, (), error.dtype, context=error.shape)
 
 
 def relative_lp_loss(x: Tensor, y: Tensor) -> Tensor:

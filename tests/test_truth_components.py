@@ -1,0 +1,110 @@
+"""The passes of text encoders and VAEs against traces of the real ones (tests/truth/trace_components.py made the rows)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from preflight import catalog
+from preflight.networks.component import Component, TextEncoder, Vae
+from preflight.networks.components import component_module, modelled
+from preflight.networks.network import Shape
+from preflight.tape.meter import ArrayMeter, Meter, Size
+from preflight.tape.tensor import Tape
+
+TOLERANCE = 0.0001  # of the peak: a row is rounded to 1 KiB, and small tensors such as token masks are not followed
+GIB = 2**30
+ROWS = [json.loads(line) for line in (Path(__file__).parent / "truth" / "components.jsonl").read_text().splitlines()]
+FRAMES = {"sd-vae": 1, "flux-vae": 1, "sd3-vae": 1}
+
+
+def load(component: str, dtype: str) -> Component:
+    module = component_module(component)
+    assert module is not None
+    module.load(dtype)
+    return module
+
+
+def weights(module: Component) -> int:
+    return sum(tensor.nbytes * tensor.copies for _, tensor in module.tensors())
+
+
+def added(module: Component, name: str, case: dict[str, Any], meter: Meter) -> Size:
+    """Bytes that the pass adds to the weights at its peak."""
+    tape = Tape(meter)
+    module.bind(tape)
+    meter.part(name)
+    if isinstance(module, TextEncoder):
+        out = module.encode(tape, case["batch"], case["tokens"], case["dtype"])
+    else:
+        assert isinstance(module, Vae)
+        shape = Shape(**{key: case[key] for key in ("batch", "height", "width", "frames")})
+        out = getattr(module, name)(tape, shape, case["dtype"])
+    meter.part("end")
+    del out
+    assert not np.any(meter.live), "the pass left something behind"
+    return meter.parts[name].peak
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['id']}-{row['component']}-{row['pass']}")
+def test_peak_of_a_pass_is_that_of_the_real_module(row: dict[str, Any]) -> None:
+    module = load(row["component"], row["dtype"])
+    if isinstance(module, Vae):
+        module.use_tiling, module.use_slicing = row.get("use_tiling", False), row.get("use_slicing", False)
+    assert weights(module) / GIB == pytest.approx(row["weights_gib"], abs=1e-6)
+    peak = weights(module) + added(module, row["pass"], row, Meter())
+    assert peak / GIB == pytest.approx(row["peak_gib"], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("component", modelled())
+def test_parameters_are_the_catalogs(component: str) -> None:
+    module = load(component, "bf16")
+    assert sum(p.numel * p.copies for _, p in module.parameters()) == catalog.component(component).parameters
+
+
+def test_every_modelled_component_has_a_row() -> None:
+    assert {row["component"] for row in ROWS} == set(modelled())
+
+
+def test_what_is_not_modelled_is_none() -> None:
+    assert component_module("llama-3-8b") is None
+
+
+@pytest.mark.parametrize("component", ["wan2.1-vae", "wan2.2-vae", "sd-vae"])
+@pytest.mark.parametrize("name", ["encode", "decode"])
+def test_arrays_of_sizes_answer_as_the_sizes_one_by_one(component: str, name: str) -> None:
+    module = load(component, "bf16")
+    sizes = [(2, 256, 384), (3, 480, 832), (4, 704, 1280)]
+    frames = FRAMES.get(component, 17)
+    batch, height, width = (np.array(column, dtype=np.int64) for column in zip(*sizes, strict=True))
+    case = {"batch": batch, "height": height, "width": width, "frames": frames, "dtype": "bf16"}
+    single = [added(module, name, {**case, "batch": b, "height": h, "width": w}, Meter()) for b, h, w in sizes]
+    assert added(module, name, case, ArrayMeter()).tolist() == single
+
+
+def test_arrays_of_prompts_answer_as_the_prompts_one_by_one() -> None:
+    module = load("t5-xxl", "bf16")
+    prompts = [(1, 77), (4, 226), (8, 512)]
+    batch, tokens = (np.array(column, dtype=np.int64) for column in zip(*prompts, strict=True))
+    single = [added(module, "encode", {"batch": b, "tokens": n, "dtype": "bf16"}, Meter()) for b, n in prompts]
+    assert added(module, "encode", {"batch": batch, "tokens": tokens, "dtype": "bf16"}, ArrayMeter()).tolist() == single
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    chunks=st.integers(1, 40),
+    name=st.sampled_from(["encode", "decode"]),
+    component=st.sampled_from(["wan2.1-vae", "cogvideox-vae"]),
+)
+def test_a_longer_video_never_takes_less(chunks: int, name: str, component: str) -> None:
+    module = load(component, "bf16")
+    case = {"batch": 1, "height": 256, "width": 256, "dtype": "bf16"}
+    frames = 8 * chunks + 1
+    shorter, longer = (added(module, name, {**case, "frames": n}, Meter()) for n in (frames, frames + 8))
+    assert longer >= shorter
