@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
@@ -30,6 +30,10 @@ class ConfigError(Exception):
     def __init__(self, *findings: Finding) -> None:
         super().__init__("; ".join(finding.message for finding in findings))
         self.findings = findings
+
+    def about(self, key: str) -> ConfigError:
+        """The same, each finding about `key` where it names none."""
+        return ConfigError(*(replace(finding, key=finding.key or key) for finding in self.findings))
 
 
 def did_you_mean(word: str, known: list[str] | tuple[str, ...]) -> str | None:

@@ -89,7 +89,10 @@ def job(spec: Spec, gpu: catalog.Gpu | None) -> Job:
     """Look up what `spec` names. Raises ConfigError for a model the catalog lacks, or one whose memory is not modelled yet."""
     from preflight.memory.model import family
 
-    network = catalog.network(spec.model.name)
+    try:
+        network = catalog.network(spec.model.name)
+    except ConfigError as problem:
+        raise problem.about("model.name") from None
     if family(network.family) is None:
         message = f"Cannot judge: {network.name} is not modelled yet."
         raise ConfigError(Finding(id="not-modelled", severity="error", message=message, key="model.name"))

@@ -42,7 +42,7 @@ def inspect(
             return replace(result, findings=(*result.findings, *refused))
         spec = Spec.from_mapping(reading.spec)
         result = replace(result, spec=spec)
-        card = _gpu(spec, gpu, gpu_memory_gib, fallback_gpu)
+        card = _gpu(spec, gpu, gpu_memory_gib, fallback_gpu, config, reading)
         return _judged(result, spec, card, config, reading, threshold)
     except ConfigError as problem:
         return replace(result, findings=(*result.findings, *problem.findings))
@@ -84,11 +84,25 @@ def _family(config: Document, name: str) -> tuple[Finding, ...]:
     return () if name == "native" else schema.findings(schema.check(config.data, name), config)
 
 
-def _gpu(spec: Spec, name: str | None, memory_gib: float | None, fallback: Callable[[], str | None]) -> catalog.Gpu | None:
+def _gpu(
+    spec: Spec,
+    name: str | None,
+    memory_gib: float | None,
+    fallback: Callable[[], str | None],
+    config: Document,
+    reading: Reading,
+) -> catalog.Gpu | None:
     if memory_gib is not None:
         return catalog.custom_gpu(memory_gib, name)
-    chosen = name or spec.hardware.gpu or fallback()
-    return catalog.gpu(chosen) if chosen is not None else None
+    named = name or spec.hardware.gpu
+    if named is None:
+        other = fallback()
+        return catalog.gpu(other) if other is not None else None
+    try:
+        return catalog.gpu(named)
+    except ConfigError as problem:
+        about = problem if name else problem.about("hardware.gpu")
+        raise ConfigError(*_placed(about.findings, config, reading)) from None
 
 
 def _placed(findings: Sequence[Finding], config: Document, reading: Reading) -> tuple[Finding, ...]:

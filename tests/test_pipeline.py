@@ -146,6 +146,16 @@ def test_bad_input_is_one_sentence(old: str, new: str, said: str, tmp_path: Path
     assert all("\n" not in finding.message for finding in errors)
 
 
+def test_an_unknown_gpu_or_model_stands_at_its_line(tmp_path: Path) -> None:
+    config = tmp_path / "bad.yaml"
+    config.write_text(NATIVE + "hardware: {gpu: v100-33gb}\n", encoding="utf-8")
+    (finding,) = (f for f in inspect(str(config)).findings if f.severity == "error")
+    assert (finding.id, finding.key, finding.line) == ("unknown-gpu", "hardware.gpu", 6)
+    config.write_text(NATIVE.replace("wan2.1", "wan9.1"), encoding="utf-8")
+    (finding,) = (f for f in inspect(str(config), gpu="a100-80gb").findings if f.severity == "error")
+    assert (finding.id, finding.key, finding.line) == ("unknown-model", "model.name", 2)
+
+
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),

@@ -90,13 +90,12 @@ class ClipText(TextEncoder):
         self.final_layer_norm = LayerNorm(dim)
         self.text_projection = Linear(dim, dims["projection_dim"], bias=False) if dims["projects"] else None
 
-    def encode(self, tape: Tape, batch: Size, tokens: Size, dtype: str) -> Tensor:
-        with tape.no_grad():
-            embeds = self._embed(tape.empty((batch, tokens), "int64"))
-            hidden = embeds
-            for layer in self.layers.walk(tape):
-                hidden = layer(hidden)
-            return self.final_layer_norm(hidden)
+    def last_hidden(self, tape: Tape, batch: Size, tokens: Size) -> Tensor:
+        embeds = self._embed(tape.empty((batch, tokens), "int64"))
+        hidden = embeds
+        for layer in self.layers.walk(tape):
+            hidden = layer(hidden)
+        return self.final_layer_norm(hidden)
 
     def _embed(self, ids: Tensor) -> Tensor:
         words = lookup(self.token_embedding, ids)
@@ -117,17 +116,16 @@ class Bert(TextEncoder):
         self.layers = Blocks(dims["num_hidden_layers"], lambda _: BertLayer(dims), Checkpointing())
         self.pooler = Linear(dim, dim)
 
-    def encode(self, tape: Tape, batch: Size, tokens: Size, dtype: str) -> Tensor:
-        with tape.no_grad():
-            ids, padding = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
-            embeds = self._embed(ids)
-            hidden = embeds
-            mask = padding.tape.empty((batch, 1, tokens, tokens), "bool")
-            for layer in self.layers.walk(tape):
-                hidden = layer(hidden, mask)
-            pooled = keeps_result(self.pooler(narrow(hidden, batch, hidden.shape[2])))
-            del pooled
-            return hidden
+    def last_hidden(self, tape: Tape, batch: Size, tokens: Size) -> Tensor:
+        ids, padding = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
+        embeds = self._embed(ids)
+        hidden = embeds
+        mask = padding.tape.empty((batch, 1, tokens, tokens), "bool")
+        for layer in self.layers.walk(tape):
+            hidden = layer(hidden, mask)
+        pooled = keeps_result(self.pooler(narrow(hidden, batch, hidden.shape[2])))
+        del pooled
+        return hidden
 
     def _embed(self, ids: Tensor) -> Tensor:
         kinds = narrow(self.token_type_ids, *ids.shape)

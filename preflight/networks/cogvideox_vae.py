@@ -177,7 +177,7 @@ def _chunks(x: Tensor, coder: Callable[..., Tensor], length: int) -> list[Tensor
     batch, channels, frames, height, width = x.shape
     count, remaining = max(frames // length, 1), frames % length
     cache = ConvCache()
-    results = []
+    results: list[Tensor] = []
     walked = [0, 1, count - 1] if count > 2 else range(count)
     for i in walked:
         if i == count - 1 and count > 3:

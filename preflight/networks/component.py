@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from preflight.networks.network import Shape
 from preflight.tape.activation import keeps_result
+from preflight.tape.meter import Size
 from preflight.tape.module import Module
 from preflight.tape.shaping import cat, chunk, narrow
 from preflight.tape.tensor import Tape, Tensor
@@ -48,8 +49,12 @@ class Vae(Component):
 class TextEncoder(Component):
     """A text encoder; `batch` and `tokens` may be arrays."""
 
-    def encode(self, tape: Tape, batch: int, tokens: int, dtype: str) -> Tensor:
-        """The last hidden state (batch, tokens, width) of `tokens` padded tokens a prompt."""
+    def encode(self, tape: Tape, batch: Size, tokens: Size, dtype: str) -> Tensor:
+        """The last hidden state (batch, tokens, width), in `dtype`, of `tokens` padded tokens a prompt."""
+        with tape.no_grad():
+            return self.last_hidden(tape, batch, tokens).to(dtype)
+
+    def last_hidden(self, tape: Tape, batch: Size, tokens: Size) -> Tensor:
         raise NotImplementedError
 
 

@@ -118,7 +118,7 @@ class GridBlock(Module):
 
 
 class MultiGrid(Module):
-    """Inputs of another size than `resolutions`, if any, are brought to it first. The residuals r are made and kept, but lead nowhere."""
+    """Inputs of another size than `resolutions`, if any, are brought to it first. The residuals r are kept, but lead nowhere."""
 
     def __init__(
         self,

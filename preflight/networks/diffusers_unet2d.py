@@ -19,7 +19,7 @@ from preflight.networks.diffusers_unet2d_blocks import (
     UpBlock,
     Upsample2D,
 )
-from preflight.networks.network import Network, NotModelled, Shape, constructor_arguments
+from preflight.networks.network import Network, NotModelled, Shape, check_modelled, constructor_arguments
 from preflight.tape.activation import BY_NAME, silu
 from preflight.tape.lookup import lookup
 from preflight.tape.loss import mse_loss
@@ -66,6 +66,7 @@ DOWN_BLOCKS = {
     "AttnDownBlock2D": (True, ""),
 }
 UP_BLOCKS = {"UpBlock2D": (False, "conv"), "ResnetUpsampleBlock2D": (False, "resnet"), "AttnUpBlock2D": (True, "")}
+CONSTRUCTOR = "diffusers' UNet2DModel"
 MODELLED: Mapping[str, Sequence[Any]] = {
     "time_embedding_type": ("positional", "fourier", "learned"),
     "mid_block_type": ("UNetMidBlock2D", None),
@@ -82,7 +83,7 @@ class UNet2D(Network):
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del extend  # no two blocks are alike
-        arguments = constructor_arguments(dims, ARGUMENTS, "diffusers' UNet2DModel")
+        arguments = constructor_arguments(dims, ARGUMENTS, CONSTRUCTOR)
         _check(arguments)
         channels = tuple(arguments["block_out_channels"])
         temb_channels = arguments["time_embedding_dim"] or channels[0] * 4
@@ -137,6 +138,10 @@ class UNet2D(Network):
         if self.mid_block is not None:
             self.mid_block.checkpointed = middle[0]
 
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        return int(2 ** (len(dims.get("block_out_channels", ARGUMENTS["block_out_channels"])) - 1))
+
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         out = self(tape.empty((shape.batch, self.inputs, shape.height, shape.width), dtype))
         return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
@@ -147,7 +152,7 @@ class UNet2D(Network):
             sample = sample * 2.0 + -1.0
         emb = self._embedded(sample.tape, batch)
 
-        sample, last = self.conv_in(sample, False), False
+        sample, last = self.conv_in(sample), False
         down_block_res_samples: list[Feature] = [(sample, last)]
         for down in self.down_blocks:
             sample, last, res_samples = down(sample, emb, last)
@@ -186,21 +191,14 @@ class UNet2D(Network):
 
 
 def _check(arguments: Mapping[str, Any]) -> None:
-    for name, values in MODELLED.items():
-        if arguments[name] not in values:
-            raise NotModelled(f"{name} {arguments[name]!r} of diffusers' UNet2DModel is not modelled, only {_listed(values)}")
+    check_modelled(arguments, MODELLED, CONSTRUCTOR)
     for name, table in (("down_block_types", DOWN_BLOCKS), ("up_block_types", UP_BLOCKS)):
         for kind in arguments[name]:
-            if kind.removeprefix("UNetRes") not in table:
-                raise NotModelled(f"{kind!r} of {name} is not modelled, only {_listed(tuple(table))}")
+            check_modelled({name: kind.removeprefix("UNetRes")}, {name: tuple(table)}, CONSTRUCTOR)
         if len(arguments[name]) != len(arguments["block_out_channels"]):
-            raise NotModelled(f"{name} and block_out_channels have to be of one length in diffusers' UNet2DModel")
+            raise ValueError(f"{name} and block_out_channels are not of one length")
     if arguments["norm_num_groups"] is None:
-        raise NotModelled("diffusers' UNet2DModel without norm_num_groups is not modelled")
-
-
-def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(repr(value) for value in values)
+        raise NotModelled(f"{CONSTRUCTOR} without norm_num_groups is not modelled")
 
 
 def _down_blocks(arguments: Mapping[str, Any], channels: Sequence[int], style: Style) -> list[DownBlock]:

@@ -43,7 +43,7 @@ class ImageConv(Conv):
         super().__init__(inputs, outputs, (kernel, kernel), stride=stride, padding=padding)
         self.kernel = kernel
 
-    def forward(self, x: Tensor, last: bool) -> Tensor:
+    def forward(self, x: Tensor, last: bool = False) -> Tensor:
         self.weight.gradient_strided = last and self.kernel > 1
         return super().forward(x)
 
@@ -117,7 +117,7 @@ class ResnetBlock2D(Module):
         if self.conv_shortcut is not None:
             if last:
                 input_tensor = input_tensor.contiguous()
-            input_tensor = self.conv_shortcut(input_tensor, False)
+            input_tensor = self.conv_shortcut(input_tensor)
         return (input_tensor + hidden) / self.style.scale_factor
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +39,19 @@ def constructor_arguments(dims: Mapping[str, Any], defaults: Mapping[str, Any], 
     for name in dims:
         if name not in defaults:
             raise NotModelled(f"{constructor} has no argument {name!r}")
-    arguments = {**defaults, **dims}
+    arguments: dict[str, Any] = {**defaults, **dims}
     for name, value in arguments.items():
         if value is ...:
             raise NotModelled(f"{constructor} needs the argument {name!r}")
     return arguments
+
+
+def check_modelled(arguments: Mapping[str, Any], modelled: Mapping[str, Sequence[Any]], constructor: str) -> None:
+    """Raise NotModelled for the first argument whose value is not among those that are modelled."""
+    for name, values in modelled.items():
+        if arguments[name] not in values:
+            listed = ", ".join(repr(value) for value in values)
+            raise NotModelled(f"{name} {arguments[name]!r} of {constructor} is not modelled, only {listed}")
 
 
 class Network(Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from preflight.networks.network import Network, NotModelled, Shape, constructor_arguments
+from preflight.networks.network import Network, NotModelled, Shape, check_modelled, constructor_arguments
 from preflight.networks.neuralop_layers import NORMS, SKIPS, ChannelMLP, SpectralConv
 from preflight.tape import activation
 from preflight.tape.loss import mse_loss
@@ -49,6 +49,7 @@ ARGUMENTS: Mapping[str, Any] = {
     "preactivation": False,
     "conv_module": "SpectralConv",
 }
+CONSTRUCTOR = "neuralop's FNO"
 MODELLED: Mapping[str, Sequence[Any]] = {
     "positional_embedding": ("grid", None),
     "non_linearity": tuple(activation.BY_NAME),
@@ -138,12 +139,12 @@ class FNO(Network):
     """Built from the arguments of neuralop.models.FNO; raises NotModelled for the values that MODELLED leaves out."""
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
-        arguments = constructor_arguments(dims, ARGUMENTS, "neuralop's FNO")
-        for name, values in MODELLED.items():
-            if arguments[name] not in values:
-                raise NotModelled(f"neuralop's FNO with {name} {arguments[name]!r} is not modelled, only {values[0]!r}")
+        arguments = constructor_arguments(dims, ARGUMENTS, CONSTRUCTOR)
+        check_modelled(arguments, MODELLED, CONSTRUCTOR)
         hidden, layers = arguments["hidden_channels"], arguments["n_layers"]
         self.dimensions = len(arguments["n_modes"])
+        if self.dimensions not in (1, 2, 3):
+            raise NotModelled(f"{CONSTRUCTOR} over {self.dimensions} dimensions is not modelled, only over 1, 2 or 3")
         self.inputs = arguments["in_channels"]
         self.grid_embedding = arguments["positional_embedding"] == "grid"
         self.padding = _padding(arguments["domain_padding"], self.dimensions)
@@ -165,6 +166,11 @@ class FNO(Network):
             non_linearity=name,
         )
         self.projection = ChannelMLP(hidden, arguments["out_channels"], projected, non_linearity=name)
+
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        del dims
+        return 2  # any grid will do; even ones transform fast
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         grid = (shape.frames, shape.height, shape.width)[-self.dimensions :]
@@ -197,6 +203,8 @@ class FNO(Network):
 
 def _padding(fraction: float | Sequence[float] | None, dimensions: int) -> Sequence[float]:
     """The fraction of each dimension that is added on either side; empty without padding."""
+    if isinstance(fraction, list | tuple) and len(fraction) != dimensions:
+        raise ValueError(f"domain_padding has {len(fraction)} numbers for {dimensions} dimensions")
     fractions = [0] if fraction is None else [fraction] * dimensions if isinstance(fraction, int | float) else fraction
     return fractions if sum(fractions) > 0 else ()
 

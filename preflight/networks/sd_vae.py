@@ -1,4 +1,4 @@
-"""The image autoencoder of Stable Diffusion, SDXL, FLUX and HunyuanDiT (diffusers/models/autoencoders/autoencoder_kl.py, vae.py)."""
+"""Stable Diffusion's image autoencoder, also FLUX's and HunyuanDiT's (diffusers/models/autoencoders/autoencoder_kl.py, vae.py)."""
 
 from __future__ import annotations
 

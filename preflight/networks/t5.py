@@ -150,15 +150,14 @@ class Stack(Module):
 
 
 class T5Encoder(TextEncoder):
-    """`dims` are T5Config's arguments; `shared_bias`: only the first layer has a position bias, which the others use too (not in UMT5)."""
+    """`dims` are T5Config's arguments; `shared_bias`: the first layer's position bias serves them all (not in UMT5)."""
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
         self.encoder = Stack({"relative_attention_num_buckets": 32, "shared_bias": True, **dims})
 
-    def encode(self, tape: Tape, batch: Size, tokens: Size, dtype: str) -> Tensor:
-        with tape.no_grad():
-            ids, padding = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
-            return self.encoder(ids, padding)
+    def last_hidden(self, tape: Tape, batch: Size, tokens: Size) -> Tensor:
+        ids, padding = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
+        return self.encoder(ids, padding)
 
 
 # google/t5-v1_1-xxl, google/mt5-xl and google/umt5-xxl, config.json

@@ -6,6 +6,7 @@ Frames go through in chunks; causal convolutions remember the last two frames of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
@@ -34,7 +35,7 @@ class Encoder(Module):
         self.conv_in = CausalConv3d(dims["in_channels"], widths[0], (3, 3, 3), padding=(1, 1, 1))
         self.down_blocks: list[Module] = []
         scale = 1.0
-        for i, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (inner, outer) in enumerate(pairwise(widths)):
             frames = i < last and dims["temperal_downsample"][i]
             if dims["is_residual"]:
                 self.down_blocks.append(ResidualDownBlock(inner, outer, blocks, frames=frames, pixels=i < last))
@@ -82,7 +83,7 @@ class Decoder(Module):
         self.conv_in = CausalConv3d(dims["z_dim"], widths[0], (3, 3, 3), padding=(1, 1, 1))
         self.mid_block = MidBlock(widths[0])
         self.up_blocks: list[Module] = []
-        for i, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (inner, outer) in enumerate(pairwise(widths)):
             frames = i < last and dims["temperal_downsample"][::-1][i]
             if dims["is_residual"]:
                 self.up_blocks.append(ResidualUpBlock(inner, outer, blocks, frames=frames, pixels=i < last))

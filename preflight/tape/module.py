@@ -143,6 +143,8 @@ class GroupNorm(Module):
     """torch.nn.GroupNorm of x (B, C, *size)."""
 
     def __init__(self, groups: int, channels: int) -> None:
+        if channels % groups:
+            raise ValueError(f"{channels} channels do not divide into {groups} groups")
         self.groups = groups
         self.weight, self.bias = Parameter((channels,)), Parameter((channels,))
 

@@ -1,7 +1,7 @@
 """Trace the real text encoders and VAEs without a GPU: `python tests/truth/trace_components.py > tests/truth/components.jsonl`.
 
 Needs torch, diffusers and transformers. Each pass runs forward under torch.no_grad with fake tensors; every storage counts from
-the operator that makes it until Python drops it, in the 512-byte blocks of the caching allocator. Memory inside kernels is not seen.
+the operator that makes it until Python drops it, in the caching allocator's 512-byte blocks. Memory inside kernels is not seen.
 """
 
 from __future__ import annotations
@@ -18,12 +18,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_KL = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 256}
+_KL: dict[str, Any] = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 256}
 _KL |= {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
 _KL_16 = {**_KL, "latent_channels": 16, "use_quant_conv": False, "use_post_quant_conv": False}
-_WAN_22 = {"base_dim": 160, "decoder_base_dim": 256, "z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12}
+_WAN_22: dict[str, Any] = {
+    "base_dim": 160,
+    "decoder_base_dim": 256,
+    "z_dim": 48,
+    "is_residual": True,
+    "in_channels": 12,
+    "out_channels": 12,
+}
 _WAN_22 |= {"patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
-_T5 = {"d_ff": 10240, "d_kv": 64, "d_model": 4096, "num_layers": 24, "num_heads": 64}
+_T5: dict[str, Any] = {"d_ff": 10240, "d_kv": 64, "d_model": 4096, "num_layers": 24, "num_heads": 64}
 _T5 |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 _BIGG = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
 _BERT = {"vocab_size": 47020, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
