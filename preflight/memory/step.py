@@ -13,6 +13,7 @@ from preflight.networks.network import Shape
 from preflight.spec import Dtype
 from preflight.tape.backward import backward
 from preflight.tape.dtypes import BYTES
+from preflight.tape.flops import Flops
 from preflight.tape.meter import ArrayMeter, Meter, Part, Size, rounded
 from preflight.tape.sharding import Sharding
 from preflight.tape.tensor import Attention, Storage, Tape, Tensor
@@ -27,14 +28,15 @@ class Step:
     left: Size
 
 
-def walk(job: Job, model: Model, shape: Shape | None = None) -> Step:
+def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | None = None) -> Step:
     """Walk one steady step of `shape` (the job's own when None; its sizes may be numpy arrays).
 
-    Raises ConfigError where the network cannot take the shape.
+    `flops` counts the operations on the way. Raises ConfigError where the network cannot take the shape.
     """
     shape = shape or job.shape
     _check_sequence(job, model)
     tape = _tape(job, model, shape)
+    tape.flops = flops
     with _computing(tape):
         return _walk(job, model, tape, shape)
 

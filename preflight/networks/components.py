@@ -13,6 +13,7 @@ _FILES = {
     "flux-vae": "sd_vae",
     "sd3-vae": "sd_vae",
     "cogvideox-vae": "cogvideox_vae",
+    "hunyuanvideo-vae": "hunyuanvideo_vae",
     "t5-xxl": "t5",
     "mt5-xl": "t5",
     "umt5-xxl": "t5",

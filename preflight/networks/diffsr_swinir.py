@@ -31,8 +31,12 @@ class Mlp(Module):
 
 
 class WindowAttention(Module):
-    def __init__(self, dim: int, window: int, heads: int, *, qkv_bias: bool, drop: float, attn_drop: float) -> None:
-        self.heads, self.drop, self.attn_drop = heads, drop, attn_drop
+    """`packed`: query, key and value are brought into one block of memory each before they are taken apart (ResShift's version)."""
+
+    def __init__(
+        self, dim: int, window: int, heads: int, *, qkv_bias: bool, drop: float, attn_drop: float, packed: bool = False
+    ) -> None:
+        self.heads, self.drop, self.attn_drop, self.packed = heads, drop, attn_drop, packed
         self.relative_position_bias_table = Parameter(((2 * window - 1) ** 2, heads))
         self.relative_position_index = Buffer((window**2, window**2), "int64")
         self.qkv = Linear(dim, dim * 3, bias=qkv_bias)
@@ -42,10 +46,11 @@ class WindowAttention(Module):
         windows, tokens, dim = x.shape
         heads, width = self.heads, dim // self.heads
         qkv = transpose(self.qkv(x), 3, windows, heads, tokens, width)
+        qkv = qkv.contiguous() if self.packed else qkv
         q, k, v = (narrow(qkv, windows, heads, tokens, width) for _ in range(3))
 
         q = q * width**-0.5
-        attn = matmul(q.contiguous(), k.contiguous().view(windows, heads, width, tokens))
+        attn = matmul(self._together(q), k.contiguous().view(windows, heads, width, tokens))
 
         index = self.relative_position_index.view(tokens * tokens)
         relative_position_bias = lookup(self.relative_position_bias_table, index)
@@ -59,9 +64,12 @@ class WindowAttention(Module):
         attn = keeps_result(attn)
         attn = dropped(attn, self.attn_drop)
 
-        x = transpose(matmul(attn, v.contiguous()), windows, tokens, heads, width).contiguous().view(windows, tokens, dim)
+        x = transpose(matmul(attn, self._together(v)), windows, tokens, heads, width).contiguous().view(windows, tokens, dim)
         x = self.proj(x)
         return dropped(x, self.drop)
+
+    def _together(self, x: Tensor) -> Tensor:
+        return x if self.packed else x.contiguous()
 
 
 class SwinTransformerBlock(Module):

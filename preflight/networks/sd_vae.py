@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
 from preflight.networks.network import Shape
 from preflight.tape.activation import silu
-from preflight.tape.attention import flash_attention
+from preflight.tape.attention import efficient_attention, flash_attention
 from preflight.tape.module import Conv, GroupNorm, Linear, Module
 from preflight.tape.shaping import cat, narrow, pad, upsample_nearest
 from preflight.tape.tensor import Tape, Tensor
@@ -45,19 +46,20 @@ class Attention(Module):
         self.to_q, self.to_k, self.to_v = Linear(dim, dim), Linear(dim, dim), Linear(dim, dim)
         self.to_out = [Linear(dim, dim)]
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         residual = hidden
-        batch, channels, height, width = hidden.shape
-        hidden = self.group_norm(hidden.view(batch, channels, height * width))
-        hidden = hidden.view(batch, height * width, channels)
+        batch, channels, *size = hidden.shape
+        tokens = prod(size)
+        hidden = self.group_norm(hidden.view(batch, channels, tokens))
+        hidden = hidden.view(batch, tokens, channels)
         query = self.to_q(hidden)
         key = self.to_k(hidden)
         value = self.to_v(hidden)
-        query, key, value = (x.view(batch, 1, height * width, channels) for x in (query, key, value))
-        hidden = flash_attention(query, key, value)
-        hidden = hidden.view(batch, height * width, channels)
+        query, key, value = (x.view(batch, 1, tokens, channels) for x in (query, key, value))
+        hidden = flash_attention(query, key, value) if mask is None else efficient_attention(query, key, value, mask)
+        hidden = hidden.view(batch, tokens, channels)
         hidden = self.to_out[0](hidden)
-        hidden = hidden.view(batch, channels, height, width)
+        hidden = hidden.view(batch, channels, *size)
         hidden = hidden + residual
         return hidden / 1.0
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from preflight.tape.activation import keeps_result
 from preflight.tape.dtypes import BYTES
+from preflight.tape.flops import multiplied
 from preflight.tape.linear import matmul
 from preflight.tape.meter import rounded
 from preflight.tape.tensor import Call, Grads, Tensor
@@ -29,7 +30,9 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     would need. derivatives.yaml: _scaled_dot_product_flash_attention.
     """
     rows = ((q.shape[:-1], "fp32"), ((2,), "int64"), ((1,), "int64"))
-    return q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v), keeps_result=True, rows=rows)
+    out = q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v), keeps_result=True, rows=rows)
+    multiplied(q.tape, q.shape, k.shape[2:3], products=2)  # the scores of every pair of tokens, and the sums they weight
+    return out
 
 
 def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
@@ -38,7 +41,8 @@ def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
     # flash_attn/flash_api.cpp, mha_bwd: dq is summed up in float32 over query tokens rounded up to 128
     batch, heads, tokens, width = q.shape
     sums = rounded(batch * heads * (-(-tokens // 128) * 128) * width * BYTES["fp32"])
-    # the kernel makes all three, wanted or not
+    # the kernel makes the scores again, then all three, wanted or not: five products
+    multiplied(grad.tape, q.shape, k.shape[2:3], products=5, backward=True)
     grads = tuple(grad.tape.empty(x.shape, x.dtype) for x in (q, k, v))
     grad.tape.meter.workspace(sums)
     return tuple(g if wanted else None for g, wanted in zip(grads, call.needs, strict=True))
@@ -79,7 +83,9 @@ def efficient_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
     if mask is not None and mask.dtype == "bool":
         mask = q.tape.empty(mask.shape, q.dtype)  # sdp_utils: convert_boolean_attn_mask
     rows = (((*q.shape[:2], -(-q.shape[2] // 32) * 32), "fp32"), ((), "int64"), ((), "int64"))
-    return q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v, mask), keeps_result=True, rows=rows)
+    out = q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v, mask), keeps_result=True, rows=rows)
+    multiplied(q.tape, q.shape, k.shape[2:3], products=2)
+    return out
 
 
 _KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preflight.tape.autocast import upper
+from preflight.tape.flops import multiplied
 from preflight.tape.meter import Size
 from preflight.tape.tensor import Call, Grads, Parameter, Shape, Tensor
 
@@ -49,7 +50,9 @@ def modes_product(x: Tensor, weight: Tensor, *, merges: bool = False) -> Tensor:
         x = x if merges else x.contiguous()
     shape: Shape = (x.shape[0], weight.shape[1], *x.shape[2:])
     saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
-    return x.tape.compute((x, weight), _bmm_backward, shape, x.dtype, saved=saved, context=(x.shape, weight.shape))
+    out = x.tape.compute((x, weight), _bmm_backward, shape, x.dtype, saved=saved, context=(x.shape, weight.shape))
+    multiplied(x.tape, shape, weight.shape[:1])
+    return out
 
 
 def _r2c_backward(call: Call, grad: Tensor | None) -> Grads:
@@ -81,6 +84,7 @@ def _copied_backward(_: Call, grad: Tensor | None) -> Grads:
 def _bmm_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     x_shape, weight_shape = call.context
+    multiplied(grad.tape, grad.shape, weight_shape[:1], products=call.needs[0] + call.needs[1], backward=True)
     weight = grad.tape.empty(weight_shape, grad.dtype) if call.needs[1] else None
     x = grad.tape.empty(x_shape, grad.dtype) if call.needs[0] else None
     return (x, weight)

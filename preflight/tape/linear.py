@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preflight.tape.autocast import lower
-from preflight.tape.meter import Size, somewhere
+from preflight.tape.flops import multiplied
+from preflight.tape.meter import somewhere
 from preflight.tape.slicing import Slice, adjacent, as_slice
 from preflight.tape.tensor import Call, Grads, Shape, Tensor
 
@@ -57,7 +58,8 @@ def conv(
     kernel = weight.shape[2:]
     strides, paddings = _each(stride, len(kernel)), _each(padding, len(kernel))
     size = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(x.shape[2:], kernel, strides, paddings, strict=True))
-    return _convolution(x, weight, bias, weight.shape[0], size)
+    out = (x.shape[0], weight.shape[0], *size)
+    return _convolution(x, weight, bias, out, out)
 
 
 def conv_transpose(
@@ -73,23 +75,29 @@ def conv_transpose(
     kernel = weight.shape[2:]
     strides, paddings, extra = (_each(v, len(kernel)) for v in (stride, padding, output_padding))
     size = tuple((n - 1) * s - 2 * p + k + e for n, k, s, p, e in zip(x.shape[2:], kernel, strides, paddings, extra, strict=True))
-    return _convolution(x, weight, bias, weight.shape[1], size)
+    return _convolution(x, weight, bias, (x.shape[0], weight.shape[1], *size), x.shape)
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, channels: Size, size: Shape) -> Tensor:
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape, positions: Shape) -> Tensor:
+    """The kernel, applied at each of `positions`: those of the output, or of the input where that is what it is spread from."""
     bias = lower(bias) if bias is not None else None
     weight = lower(weight)
     x = lower(x)
-    context = (x.shape, weight.shape, bias.shape if bias is not None else None)
+    work = (positions, weight.shape[1:])
+    context = (x.shape, weight.shape, bias.shape if bias is not None else None, work)
     # one formula gives all three gradients, so both are kept whichever of them is wanted
-    shape = (x.shape[0], channels, *size)
-    return x.tape.compute((x, weight, bias), _product_backward, shape, x.dtype, saved=(x, weight), context=context)
+    out = x.tape.compute((x, weight, bias), _product_backward, shape, x.dtype, saved=(x, weight), context=context)
+    multiplied(x.tape, *work)
+    return out
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape) -> Tensor:
     saved = (x if weight.requires_grad else None, weight if x.requires_grad else None)
-    context = (x.shape, weight.shape, bias.shape if bias is not None else None)
-    return x.tape.compute((x, weight, bias), _product_backward, shape, x.dtype, saved=saved, context=context)
+    work = (shape, x.shape[-1:])
+    context = (x.shape, weight.shape, bias.shape if bias is not None else None, work)
+    out = x.tape.compute((x, weight, bias), _product_backward, shape, x.dtype, saved=saved, context=context)
+    multiplied(x.tape, *work)
+    return out
 
 
 def _each(value: Sequence[int] | int, dimensions: int) -> Sequence[int]:
@@ -99,7 +107,8 @@ def _each(value: Sequence[int] | int, dimensions: int) -> Sequence[int]:
 def _product_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     grad = adjacent(grad)
-    tape, (x_shape, weight_shape, bias_shape) = grad.tape, call.context
+    tape, (x_shape, weight_shape, bias_shape, work) = grad.tape, call.context
+    multiplied(tape, *work, products=call.needs[0] + call.needs[1], backward=True)
     weight = tape.empty(weight_shape, grad.dtype) if call.needs[1] else None
     bias = tape.empty(bias_shape, grad.dtype) if call.needs[2] else None
     x = tape.empty(x_shape, grad.dtype) if call.needs[0] else None

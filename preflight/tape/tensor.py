@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from preflight.tape.checkpoint import Frame, Slot
+    from preflight.tape.flops import Flops
     from preflight.tape.sharding import Sharding
 
 Shape = tuple[Size, ...]
@@ -225,6 +226,7 @@ class Tape:
         self.casts: dict[Parameter, Tensor] = {}
         self.frame: Frame | None = None
         self.sharding: Sharding | None = None
+        self.flops: Flops | None = None  # counts operations where somebody asks for them
         self._count = 0
 
     def empty(self, shape: Shape, dtype: str) -> Tensor:
@@ -260,7 +262,7 @@ class Tape:
             saved = (*saved, *kept, *(self.empty(*row) for row in rows))
             if wanted and self.frame is not None:
                 self.frame.offer(saved)
-        return self.record(inputs, out, backward, saved, context=context) if wanted else out
+        return self._attach(inputs, out, backward, saved, context, ()) if wanted else out
 
     def record(
         self,
@@ -278,6 +280,19 @@ class Tape:
         """
         if not self.grad_enabled or not any(x is not None and x.requires_grad for x in inputs):
             return out
+        if self.frame is not None:
+            self.frame.offer(saved)
+        return self._attach(inputs, out, backward, saved, context, more)
+
+    def _attach(
+        self,
+        inputs: Sequence[Tensor | None],
+        out: Tensor,
+        backward: Backward,
+        saved: tuple[Any, ...],
+        context: Any,
+        more: Sequence[Tensor],
+    ) -> Tensor:
         for x in (out, *more):
             x.requires_grad = True
         if self.frame is not None and self.frame.replaying:
