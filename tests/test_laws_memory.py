@@ -138,6 +138,8 @@ def _bigger(spec: Spec, what: str) -> Spec:
 @given(specs(), st.sampled_from(["batch", "layers", "rank", "frames", "height"]))
 @settings(max_examples=100, deadline=None)
 def test_more_never_needs_less(spec: Spec, what: str) -> None:
+    if what == "rank":  # bitsandbytes keeps float32 states for tensors under 4,096 elements: there a larger rank needs less
+        spec = replace(spec, train=replace(spec.train, optimizer=replace(spec.train.optimizer, bits=32)))
     assert _peak(_bigger(spec, what)) >= _peak(spec)
 
 

@@ -68,6 +68,7 @@ class Meter:
     )
     _peak: Size
     _activations: Size
+    _inside: Size
 
     def __init__(self) -> None:
         self.live: Size = 0
@@ -115,7 +116,7 @@ class Meter:
         self._start, self._start_gradients = self.live, self.gradients
         self._peak, self._gradients_at_peak = self.live, self.gradients
         self._activations = self.live - self.gradients
-        self._inside: Size = 0
+        self._inside = 0
 
     def _record(self, part: Part, net: Size, net_gradients: Size) -> None:
         """Raise the part's peaks by this segment's; its last copy stands `net` above its first."""
