@@ -67,7 +67,10 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step."""
+    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step.
+
+    `workers` are the DataLoader's processes per GPU, each of which prepares `prefetch` batches ahead (torch's default: 2).
+    """
 
     height: int
     width: int
@@ -75,13 +78,17 @@ class Data:
     text_tokens: int | None = None
     latents: Placement = "cached"
     text: Placement = "cached"
+    workers: int | None = None
+    prefetch: int = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Precision:
     """`master`: dtype of the copy the optimizer updates beside low-precision weights (DeepSpeed); null: none.
 
-    `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's.
+    `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's. `tf32`: whether float32 matrix products
+    may use TF32; null where the config does not say, and torch's own default is no. `attention` is what attention's inputs are cast
+    to, as autocast does on CUDA (aten/src/ATen/autocast_mode.h); null: it runs in what it is given.
     """
 
     weights: Dtype = "bf16"
@@ -90,6 +97,8 @@ class Precision:
     master: Literal["fp32"] | None = None
     text_encoder: Dtype | None = None
     vae: Dtype | None = None
+    tf32: bool | None = None
+    attention: Literal["bf16", "fp16"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,9 +130,14 @@ class Offload:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Validation: `every` in steps; a null size is the training size; `batch` samples at once per GPU."""
+    """Validation, `every` so many steps or `every_epochs` so many epochs, and with `final` at the end.
+
+    A null size is the training size; `batch` samples are made at once per GPU.
+    """
 
     every: int | None = None
+    every_epochs: int | None = None
+    final: bool = False
     height: int | None = None
     width: int | None = None
     frames: int | None = None
@@ -134,9 +148,40 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Save:
+    """Checkpoints of steps and of epochs, of which `keep` stay; one that each later one overwrites; one at the end."""
+
     every: int | None = None
+    every_epochs: int | None = None
+    latest_every: int | None = None
+    final: bool = False
     keep: int | None = None
     optimizer: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """How long the run goes on, in optimizer steps; what the config does not say is null.
+
+    `samples` and `validation_samples` are the sizes of the two data sets; `effective_batch` is what the config itself claims.
+    """
+
+    samples: int | None = None
+    validation_samples: int | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    warmup: int | None = None
+    effective_batch: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Paths:
+    """Files and folders that the config names, as it spells them."""
+
+    model: str | None = None
+    train: str | None = None
+    validation: str | None = None
+    resume: str | None = None
+    output: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,6 +203,8 @@ class Spec:
     offload: Offload = field(default_factory=Offload)
     sample: Sample | None = None
     save: Save | None = None
+    schedule: Schedule = field(default_factory=Schedule)
+    paths: Paths = field(default_factory=Paths)
     hardware: Hardware = field(default_factory=Hardware)
 
     @classmethod

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.adapters.conversions import (
+    COUNT,
     RANKS,
     SILENT,
     Conversion,
@@ -23,6 +24,7 @@ from preflight.adapters.conversions import (
     whole,
 )
 from preflight.adapters.reading import Adapter, Reading
+from preflight.adapters.run_values import count, place
 from preflight.adapters.table import HARDWARE, Draft, Field, Table, draft
 from preflight.document import Document
 from preflight.finding import ConfigError
@@ -94,6 +96,13 @@ FIELDS = (
     Field(path="_devices", keys=("train.device_ids",), convert=_devices()),
     Field(path="_saves", keys=("train.saving_ckpt", "train.saving_checkpoint"), convert=flag(), default=False,
           source="trainers/base.py: saving_ckpt"),
+    Field(path="_ckpt_freq", keys=("train.ckpt_freq", "train.checkpoint_freq"), convert=count(), default=100,
+          source="trainers/base.py: ckpt_freq, in epochs"),
+    Field(path="sample.every_epochs", keys=("train.eval_freq",), convert=count()),
+    Field(path="schedule.epochs", keys=("train.epochs",), convert=count()),
+    Field(path="data.workers", keys=("data.num_workers",), convert=count(0, COUNT)),
+    Field(path="paths.train", keys=("data.data_path",), convert=place()),
+    Field(path="paths.output", keys=("log.log_dir",), convert=place()),
     Field(path="save.keep", keys=("train.ckpt_max",), convert=whole(0), default=5, source="trainers/base.py: ckpt_max"),
     Field(path="parallel.gpus", keys=("hardware.gpus", "world_size", "train.world_size"), convert=whole(1, RANKS)),
     *HARDWARE,
@@ -101,11 +110,11 @@ FIELDS = (
 
 #: Read by the trainer or written by its templates, without effect on memory. `model.*` are the network's own dimensions.
 NO_EFFECT = (
-    "model.*", "resshift.*", "beta_schedule.*", "data.name", "data.dataset", "data.data_path", "data.data_key",
+    "model.*", "resshift.*", "beta_schedule.*", "data.name", "data.dataset", "data.data_key",
     "data.train_ratio", "data.valid_ratio", "data.test_ratio", "data.subset", "data.subset_ratio", "data.normalize",
-    "data.normalizer_type", "data.num_workers", "train.random_seed", "train.seed", "train.cuda", "train.device", "train.epochs",
-    "train.patience", "train.eval_freq", "train.saving_best", "train.load_ckpt", "train.ckpt_path", "train.ckpt_freq",
-    "train.checkpoint_freq", "train.resume_path", "train.visualize", "train.visual_interval", "train.model_type",
+    "data.normalizer_type", "train.random_seed", "train.seed", "train.cuda", "train.device",
+    "train.patience", "train.saving_best", "train.load_ckpt", "train.ckpt_path",
+    "train.resume_path", "train.visualize", "train.visual_interval", "train.model_type",
     "train.initializer", "train.local_rank", "train.rank", "train.saving_path", "train.saving_name", "optimize.lr",
     "optimize.weight_decay", "optimize.momentum", "schedule.*", "log.*", "_wandb", "_wandb.*", "device", "distributed",
     "local_rank", "rank", "mode", "config",
@@ -234,9 +243,9 @@ def _fixed(run: Draft) -> None:
         "sample.guidance": False,
     }.items():
         run.settled[path] = value
-    run.assume("sample.every", None, "train.eval_freq counts epochs, and only the data set knows their length")
+    run.put("sample.final", True)
     if run.get("_saves"):
-        run.assume("save.every", None, "train.ckpt_freq counts epochs, and only the data set knows their length")
+        run.put("save.every_epochs", run.get("_ckpt_freq"), like="_ckpt_freq")
         run.put("save.optimizer", True)
         if run.get("save.keep") == 0:  # the trainer keeps all of them
             run.put("save.keep", None, like="save.keep")

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.adapters.conversions import RANKS, SIDE, STEPS, choice, flag, flag_text, real, size, whole, words
+from preflight.adapters.conversions import COUNT, RANKS, SIDE, STEPS, choice, flag, flag_text, real, size, whole, words
 from preflight.adapters.reading import Adapter, Reading
+from preflight.adapters.run_values import count, place
 from preflight.adapters.table import HARDWARE, Draft, Field, Table, draft
 from preflight.document import Document
 
@@ -35,7 +36,7 @@ DIMS = {
     "_text_dim_t5": ("cross_attention_dim_t5", 2048),
 }
 
-number, steps, side = flag_text(whole()), flag_text(whole(0, STEPS)), flag_text(whole(1, SIDE))
+number, steps, side = flag_text(whole()), flag_text(whole(1, STEPS)), flag_text(whole(1, SIDE))
 FIELDS = (
     Field(path="_model", keys=("model",), convert=choice("a model", MODELS, exact=True), default="g2", source=CONFIG),
     Field(path="_style", keys=("use_style_cond",), convert=flag(), default=False, source=CONFIG),
@@ -71,10 +72,19 @@ FIELDS = (
     Field(path="_multireso", keys=("multireso",), convert=flag(), default=False, source=CONFIG),
     Field(path="_every", keys=("ckpt_every",), convert=steps, default=100_000, source=CONFIG),
     Field(path="_latest_every", keys=("ckpt_latest_every",), convert=steps, default=10_000, source=CONFIG),
+    Field(path="save.every_epochs", keys=("ckpt_every_n_epoch",), convert=flag_text(count())),
     Field(path="save.optimizer", keys=("save_optimizer_state",), convert=flag(), default=False, source=CONFIG),
     Field(path="_samples", keys=("sample_images", "sample", "samples", "sample_at_checkpoint", "sample_images_multi_gpu"),
           convert=flag(), default=False, source="the trainer does not sample"),
     Field(path="sample.steps", keys=("infer_steps",), convert=side),
+    Field(path="schedule.samples", keys=("sample_limit",), convert=flag_text(count())),
+    Field(path="schedule.epochs", keys=("epochs",), convert=flag_text(count()), default=100, source=CONFIG),
+    Field(path="_iterations", keys=("max_training_steps",), convert=flag_text(count()), default=10_000_000, source=CONFIG),
+    Field(path="schedule.warmup", keys=("warmup_num_steps",), convert=flag_text(count(0))),
+    Field(path="data.workers", keys=("num_workers",), convert=flag_text(count(0, COUNT))),
+    Field(path="paths.train", keys=("index_file",), convert=place()),
+    Field(path="paths.resume", keys=("resume_module_root",), convert=place()),
+    Field(path="paths.output", keys=("results_dir",), convert=place()),
     *HARDWARE,
 )  # fmt: skip
 
@@ -84,13 +94,12 @@ NO_EFFECT = (
     "condition_image_path", "is_ipa", "resume_ipa", "resume_ipa_root", "ref_image_path", "i_scale", "learn_sigma",
     "no_learn_sigma", "predict_type", "noise_schedule", "beta_start", "beta_end", "sigma_small", "mse_loss_weight_type",
     "model_var_type", "noise_offset", "prompt", "model_root", "dit_weight", "controlnet_weight", "load_key", "target_ratios",
-    "cfg_scale", "negative", "onnx_workdir", "sampler", "enhance", "no_enhance", "load_4bit", "lang", "lr", "epochs",
-    "max_training_steps", "gc_interval", "log_every", "ckpt_every_n_epoch", "num_workers", "global_seed", "warmup_min_lr",
-    "warmup_num_steps", "weight_decay", "rope_img", "rope_real", "uncond_p", "uncond_p_t5", "uncond_p_img", "results_dir",
-    "resume", "resume_module_root", "resume_ema_root", "no_strict", "index_file", "random_flip", "reset_loader", "reso_step",
+    "cfg_scale", "negative", "onnx_workdir", "sampler", "enhance", "no_enhance", "load_4bit", "lang", "lr",
+    "gc_interval", "log_every", "global_seed", "warmup_min_lr", "weight_decay", "rope_img", "rope_real", "uncond_p", "uncond_p_t5", "uncond_p_img",
+    "resume", "resume_ema_root", "no_strict", "random_flip", "reset_loader", "reso_step",
     "random_shrink_size_cond", "merge_src_cond", "ema_dtype", "ema_decay", "ema_warmup", "ema_warmup_power", "ema_reset_decay",
     "deepspeed", "deepspeed_config", "local_rank", "deepspeed_optimizer", "remote_device", "server_name", "server_port",
-    "gradio_share", "model_path", "output_img_path", "sample_limit", "image_path", "include", "hostfile", "master_port",
+    "gradio_share", "model_path", "output_img_path", "image_path", "include", "hostfile", "master_port",
 )  # fmt: skip
 
 #: Flags that other trainers do not have; two of them make a config HunyuanDiT's.
@@ -248,13 +257,19 @@ def _parallel(run: Draft) -> None:
 
 
 def _phases(run: Draft) -> None:
-    cadences = [path for path in ("_every", "_latest_every") if run.get(path)]
-    soonest = min(cadences, key=run.get) if cadences else None
-    run.put("save.every", run.get(soonest) if soonest else None, like=soonest)
+    # The trainer counts forward passes, of which `accumulation` make an optimizer step.
+    for path, counted in {"save.every": "_every", "save.latest_every": "_latest_every", "schedule.steps": "_iterations"}.items():
+        run.put(path, max(1, run.get(counted) // run.get("train.accumulation")), like=counted)
+    run.put("save.final", True)
+    if run.get("train.method") == "lora":
+        run.put("save.optimizer", False)  # save_lora_weight: the adapters alone
     if not run.get("_samples"):
         run.drop("sample")
         return
-    run.put("sample.every", run.get("save.every"), like=soonest)
+    soonest = min("save.every", "save.latest_every", key=run.get)
+    run.put("sample.every", run.get(soonest), like=soonest)
+    run.put("sample.every_epochs", run.get("save.every_epochs"), like="save.every_epochs")
+    run.put("sample.final", True)
     run.put("sample.batch", 1)
     run.put("sample.guidance", False)  # p_sample_loop without a null prompt
 

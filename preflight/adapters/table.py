@@ -15,7 +15,9 @@ from preflight.document import Document
 from preflight.finding import ConfigError, Finding, Severity
 
 #: The canonical groups, in the order in which a spec shows them.
-GROUPS = ("model", "train", "data", "precision", "parallel", "offload", "sample", "save", "hardware")
+GROUPS = ("model", "train", "data", "precision", "parallel", "offload", "sample", "save", "schedule", "paths", "hardware")
+#: How bad it is when two keys disagree on a value of these groups, none of which changes what a step needs; elsewhere an error.
+DISAGREEING: Mapping[str, Severity | None] = {"paths": None, "schedule": "warning"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,14 +260,15 @@ def _settle(result: Draft, path: str, voices: list[Said]) -> None:
     loudest = max(voice.field.precedence for voice in voices)
     voices[:] = [voice for voice in voices if voice.field.precedence == loudest]
     first = voices[0]
+    severity = DISAGREEING.get(path.split(".")[0], "error")
     for other in voices[1:]:
-        if other.value != first.value:
-            result.findings.append(_conflict(result.document, first, other))
+        if other.value != first.value and severity is not None:
+            result.findings.append(_conflict(result.document, first, other, severity))
     result.settled[path] = first.value
     result.origins[path] = first.key
 
 
-def _conflict(document: Document, first: Said, other: Said) -> Finding:
+def _conflict(document: Document, first: Said, other: Said, severity: Severity) -> Finding:
     places = [document.position(said.key) for said in (first, other)]
     says = [
         f"{said.key} is {show(said.raw)}" + (f" on line {place.line}" if place else "")
@@ -273,7 +276,7 @@ def _conflict(document: Document, first: Said, other: Said) -> Finding:
     ]
     message = f"{says[0]} but {says[1]}: both name the same setting, so they must agree."
     fix = f"keep one of {first.key} and {other.key}"
-    return document.finding("conflicting-keys", "error", message, key=other.key, fix=fix)
+    return document.finding("conflicting-keys", severity, message, key=other.key, fix=fix)
 
 
 def _spell(result: Draft, inverse: Callable[[dict[str, Any]], dict[str, Any]], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from preflight.adapters.conversions import DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, real, size, whole, words
+from preflight.adapters.conversions import COUNT, DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, real, size, whole, words
 from preflight.adapters.reading import Adapter, Assumed, Reading
+from preflight.adapters.run_values import both, count, place
 from preflight.adapters.table import Draft, Field, Table, draft, listen
 from preflight.adapters.wan_values import MODULES, SIZES, gpu, gpus, guidance, mixed_precision, model, optimizer
 from preflight.document import Document
@@ -33,7 +34,7 @@ FIELDS = (
           keys=("model_name", "model", "base_model", "model_id", "model.name", "model.model_name", "model.id", "model_type",
                 "model.type", "pretrained_model_name_or_path", "model_version", "model.version", "model_variant")),
     Field(path="model.name", convert=model(path=True), keys=("task", "wan_task")),
-    Field(path="model.name", convert=model(path=True), precedence=-1,
+    Field(path=("model.name", "paths.model"), convert=both(model(path=True), place(local=True)), precedence=-1,
           keys=("ckpt_dir", "checkpoint_dir", "model_path", "model_dir", "base_model_path", "model.path", "dit_path", "dit",
                 "model_id_with_origin_paths", "model_paths")),
     Field(path="train.method", convert=choice("a method", METHODS), default="lora", source="this family trains LoRA",
@@ -134,11 +135,29 @@ FIELDS = (
     Field(path="sample.guidance", keys=("sample_guide_scale", "guide_scale", "guidance_scale",
           *under(SAMPLING, "sample_guide_scale", "guide_scale", "guidance_scale")), convert=guidance()),
     Field(path="sample.guidance", keys=("cfg_scale",), convert=guidance(), precedence=-1),
+    Field(path="sample.every_epochs", convert=whole(1, STEPS),
+          keys=("sample_every_n_epochs", "eval_epochs", "eval_every_n_epochs", "validation_epochs")),
     Field(path="save.every", convert=whole(1, STEPS),
           keys=("save_steps", "checkpointing_steps", "save_every", "checkpoint_every", "save_interval", "save_every_n_steps",
                 "checkpoint_steps", "checkpoint_interval")),
+    Field(path="save.every_epochs", keys=("save_epochs", "save_every_n_epochs", "checkpoint_every_n_epochs"), convert=whole(1, STEPS)),
     Field(path="save.keep", keys=("save_total_limit", "checkpoints_total_limit", "keep_last"), convert=whole()),
     Field(path="save.optimizer", keys=("save_optimizer", "save_optimizer_state", "save_state"), convert=flag()),
+    Field(path="schedule.samples", keys=("train_samples", "num_train_samples"), convert=count()),
+    Field(path="schedule.validation_samples", convert=count(),
+          keys=("val_samples", "num_val_samples", "validation_samples", "eval_samples")),
+    Field(path="schedule.epochs", keys=("epochs", "num_epochs", "num_train_epochs", "max_epochs"), convert=count()),
+    Field(path="schedule.steps", keys=("max_steps", "max_train_steps"), convert=count()),
+    Field(path="schedule.warmup", keys=("warmup_steps", "lr_warmup_steps", "num_warmup_steps"), convert=count(0)),
+    Field(path="schedule.effective_batch", keys=("effective_batch_size", "global_batch_size", "total_batch_size"), convert=count()),
+    Field(path="data.workers", keys=("num_workers", "dataloader_num_workers", "dataset_num_workers"), convert=count(0, COUNT)),
+    Field(path="data.prefetch", keys=("prefetch_factor", "dataloader_prefetch_factor"), convert=count(1, COUNT)),
+    Field(path="paths.train", keys=("train_csv", "train_data", "train_data_path", "train_data_dir", "dataset_metadata_path",
+          "dataset_path", "data_path", "data_dir", "dataset_base_path"), convert=place()),
+    Field(path="paths.validation", keys=("val_csv", "val_data", "val_data_path", "val_data_dir"), convert=place()),
+    Field(path="paths.resume", keys=("resume_from", "resume_path", "resume_from_checkpoint"), convert=place(local=True)),
+    Field(path="paths.output", keys=("output_dir", "output_path"), convert=place()),
+    Field(path="precision.tf32", keys=("allow_tf32", "enable_tf32", "tf32"), convert=flag()),
     Field(path=("hardware.gpu", "_gpus_named"), convert=gpu(), keys=("gpu_type", "gpu", "gpu_name", "gpu_model")),
     Field(path="_gpu_memory", keys=("gpu_memory", "gpu_memory_gb", "gpu_memory_gib", "vram"), convert=gib(gb_is_gib=True)),
     Field(path="hardware.host_memory_gib", keys=("ram", "ram_gb", "host_memory_gib"), convert=gib(gb_is_gib=True)),
@@ -239,10 +258,9 @@ def _parallel(run: Draft) -> None:
 
 
 def _phases(run: Draft) -> None:
-    if "sample.every" not in run.settled:
-        run.drop("sample")
-    if "save.every" not in run.settled:
-        run.drop("save")
+    for phase in ("sample", "save"):
+        if f"{phase}.every" not in run.settled and f"{phase}.every_epochs" not in run.settled:
+            run.drop(phase)
 
 
 def _hardware(run: Draft) -> None:

@@ -11,7 +11,8 @@ from preflight.job import Job
 from preflight.memory import overhead
 from preflight.memory.model import Model
 from preflight.memory.optimizer import Optimizer, optimizer
-from preflight.memory.sharding import GATHERED_BLOCKS, buckets, per_rank, shares
+from preflight.memory.rank import Rank
+from preflight.memory.sharding import rank
 from preflight.memory.step import Step, walk
 from preflight.networks.network import Shape
 from preflight.tape.dtypes import BYTES
@@ -91,10 +92,11 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
 
     Raises ConfigError for an optimizer or a form of parallelism that is not modelled.
     """
-    states = optimizer(job, model)
+    share = rank(job, model)
+    states = optimizer(job, share)
     resident = residents(job, model, states)
     step = walk(job, model, shape)
-    gathered = _gathered(job, model)
+    gathered = _gathered(job, model, share)
     peaks = [
         _peak(resident, step.forward.peak + gathered, step.forward.gradients_at_peak),
         _peak(resident, step.backward.peak + gathered, step.backward.gradients_at_peak),
@@ -113,18 +115,17 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
 
 def residents(job: Job, model: Model, states: Optimizer) -> Resident:
     """What stays on the GPU between steps, after sharding and offload."""
-    spec, share = job.spec, shares(job.spec.parallel)
-    trained = per_rank(model.trainable_bytes, share.weights)
-    frozen = per_rank(model.frozen_bytes, share.weights)
-    swapped = min(spec.offload.blocks * per_rank(model.block_bytes, share.weights), frozen)
+    spec, share = job.spec, rank(job, model)
+    trained, frozen = share.trained, share.frozen
+    swapped = min(spec.offload.blocks * share.block, frozen)
     network = 0 if spec.offload.parameters else frozen - swapped
     return Resident(
         network=network if model.adapters else network + trained,
         adapters=trained if model.adapters else 0,
-        optimizer=0 if spec.offload.optimizer else per_rank(states.states + states.master, share.optimizer),
+        optimizer=0 if spec.offload.optimizer else states.states + states.master,
         encoders=_encoders(job),
         ema=_averaged(spec.train.ema_dtype, model) if spec.train.ema else 0,
-        buckets=buckets(spec.parallel, model.trainable_bytes, BYTES[spec.precision.weights]),
+        buckets=share.buffers,
     )
 
 
@@ -150,10 +151,14 @@ def component_bytes(job: Job, vae: catalog.Component) -> int:
     return vae.parameters * BYTES[job.spec.precision.vae or vae.dtype]
 
 
-def _gathered(job: Job, model: Model) -> int:
-    """Whole blocks that a rank holds while it computes with them, where weights are sharded or on the host."""
-    sharded = shares(job.spec.parallel).weights > 1
-    return GATHERED_BLOCKS * model.block_bytes if sharded or job.spec.offload.parameters or job.spec.offload.blocks else 0
+MOVED_BLOCKS = 2  # the block at work and the one that is being fetched behind it
+
+
+def _gathered(job: Job, model: Model, share: Rank) -> int:
+    """Weights that a rank holds only while it computes with them; what FSDP gathers is in the walk already."""
+    spec = job.spec
+    moved = spec.offload.blocks or (spec.offload.parameters and spec.parallel.strategy != "fsdp")
+    return share.gathered or (MOVED_BLOCKS * model.block_bytes if moved else 0)
 
 
 def _peak(resident: Resident, live: Size, gradients: Size) -> Peak:
@@ -161,7 +166,7 @@ def _peak(resident: Resident, live: Size, gradients: Size) -> Peak:
 
 
 def _updating(job: Job, resident: Resident, step: Step, states: Optimizer) -> Peak:
-    update = 0 if job.spec.offload.optimizer else per_rank(states.update, shares(job.spec.parallel).optimizer)
+    update = 0 if job.spec.offload.optimizer else states.update
     return Peak(allocated=resident.total + step.left + update, gradients=step.left, optimizer=update)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from preflight import spec
 from preflight.finding import ConfigError, Finding, did_you_mean
 from preflight.job import Job
-from preflight.memory.model import Model
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
 from preflight.tape.tensor import Parameter
@@ -149,21 +149,39 @@ def rule(chosen: spec.Optimizer) -> Rule:
     return found
 
 
-def optimizer(job: Job, model: Model) -> Optimizer:
-    """States of the job's optimizer over the model's trainable parameters. Raises ConfigError for one that is not known."""
+class Trained(Protocol):
+    """What the optimizer updates: a whole model, or one rank's part."""
+
+    @property
+    def trainable(self) -> tuple[Parameter, ...]: ...
+
+    @property
+    def trainable_bytes(self) -> int: ...
+
+
+def optimizer(job: Job, model: Trained) -> Optimizer:
+    """States of the job's optimizer over the trainable parameters. Raises ConfigError for one that is not known."""
     chosen, precision = rule(job.spec.train.optimizer), job.spec.precision
-    deepspeed = job.spec.parallel.strategy.startswith("zero")
-    master = precision.master is not None or (deepspeed and precision.weights != "fp32")
+    strategy = job.spec.parallel.strategy
+    deepspeed = strategy.startswith("zero")
+    master = precision.master is not None or (deepspeed and (strategy != "zero3" or precision.weights != "fp32"))
     state = _per_parameter(chosen, "fp32" if master else None)
     states = _over(model, state)
-    if master:
-        # deepspeed/runtime/zero/stage_1_and_2.py: single_partition_of_fp32_groups, and its float32 gradient during the step
-        wide = _over(model, lambda p: _bytes(p, "fp32"))
-        return Optimizer(states=states, update=wide, master=wide)
-    return Optimizer(states=states, update=_update(chosen, model), master=0)
+    wide = _over(model, lambda p: _bytes(p, "fp32")) if master else 0
+    if deepspeed:
+        return Optimizer(states=states, update=_flattened(model), master=wide)
+    return Optimizer(states=states, update=wide if master else _update(chosen, model), master=wide)
 
 
-def _update(chosen: Rule, model: Model) -> int:
+def _flattened(model: Trained) -> int:
+    """One group after another: deepspeed/runtime/zero/stage_1_and_2.py, step, and stage3.py, _prepare_fp32_grad_for_sub_group.
+
+    The gradients are flattened in their own dtype, and cast to float32 for the master; DeepSpeed's own optimizers are fused.
+    """
+    return max((p.nbytes + (_bytes(p, "fp32") if p.dtype != "fp32" else 0) for p in model.trainable), default=0)
+
+
+def _update(chosen: Rule, model: Trained) -> int:
     largest = max((p.numel * chosen.each[p.dtype != "fp32"] for p in model.trainable), default=0)
     return chosen.copies * model.trainable_bytes + int(rounded(largest))
 
@@ -208,7 +226,7 @@ def _bytes(p: Parameter, dtype: str) -> int:
     return p.nbytes if dtype == p.dtype else int(rounded(p.numel * BYTES[dtype]))
 
 
-def _over(model: Model, size: Callable[[Parameter], int]) -> int:
+def _over(model: Trained, size: Callable[[Parameter], int]) -> int:
     return sum(size(p) * p.copies for p in model.trainable)
 
 

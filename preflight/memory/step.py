@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
 from preflight.memory.model import Model, sensible_dims
-from preflight.memory.sharding import shares
+from preflight.memory.sharding import during_step
 from preflight.networks.network import Shape
 from preflight.spec import Dtype
 from preflight.tape.backward import backward
-from preflight.tape.dtypes import BYTES
 from preflight.tape.flops import Flops
-from preflight.tape.meter import ArrayMeter, Meter, Part, Size, rounded
-from preflight.tape.sharding import Sharding
-from preflight.tape.tensor import Attention, Storage, Tape, Tensor
+from preflight.tape.meter import ArrayMeter, Meter, Part, Size
+from preflight.tape.tensor import Attention, Tape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,25 +34,25 @@ def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | N
     _check_sequence(job, model)
     tape = _tape(job, model, shape)
     tape.flops = flops
-    with _computing(tape):
+    with tape.parallel.computing():
         return _walk(job, model, tape, shape)
 
 
 def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
     meter, precision, train = tape.meter, job.spec.precision, job.spec.train
     if train.accumulation > 1 or train.zero_grad == "before-backward":
-        _keep_gradients(model, tape)
+        tape.parallel.keep_gradients(tape, model.trainable)
     meter.part("forward")
     with sensible_dims(job), tape.autocasting(precision.autocast):
         loss = model.network.loss(tape, shape, _dtype(job))
     if train.accumulation == 1:
-        _drop_gradients(model, tape)
+        tape.parallel.drop_gradients(model.trainable)
     meter.part("backward")
     backward(loss)
     del loss
     meter.part("end")
     left = meter.live
-    _drop_gradients(model, tape)
+    tape.parallel.drop_gradients(model.trainable)
     return Step(forward=meter.parts["forward"], backward=meter.parts["backward"], left=left)
 
 
@@ -65,7 +62,7 @@ def infer(job: Job, model: Model, shape: Shape) -> Size:
     tape.grad_enabled = False
     precision = job.spec.precision
     tape.meter.part("forward")
-    with _computing(tape), sensible_dims(job), tape.autocasting(precision.autocast):
+    with tape.parallel.computing(), sensible_dims(job), tape.autocasting(precision.autocast):
         model.network.loss(tape, shape, _dtype(job))
     tape.meter.part("end")
     return tape.meter.parts["forward"].peak
@@ -74,18 +71,11 @@ def infer(job: Job, model: Model, shape: Shape) -> Size:
 def _tape(job: Job, model: Model, shape: Shape) -> Tape:
     scalar = all(isinstance(size, int) for size in (shape.batch, shape.height, shape.width, shape.frames, shape.text_tokens))
     meter = Meter() if scalar else ArrayMeter()
-    parallel = job.spec.parallel
-    ranks = shares(parallel).gradients
-    tape = Tape(meter, attention=attention_kernel(job), gradient_ranks=ranks, sequence_ranks=shape.sequence)
-    if parallel.strategy == "fsdp":
-        policy = {"reshard": parallel.reshard, "compute": parallel.compute, "reduce": parallel.reduce}
-        tape.gradient_ranks, tape.sharding = 1, Sharding(tape, model.network, parallel.gpus, **policy)
+    tape = Tape(meter, attention=attention_kernel(job), sequence_ranks=shape.sequence)
+    tape.parallel = during_step(job, model, tape)
+    tape.attention_dtype = job.spec.precision.attention
     model.network.bind(tape)
     return tape
-
-
-def _computing(tape: Tape) -> AbstractContextManager[None]:
-    return nullcontext() if tape.sharding is None else tape.sharding.computing()
 
 
 def _dtype(job: Job) -> Dtype:
@@ -105,25 +95,6 @@ def attention_kernel(job: Job) -> Attention:
     if job.gpu is None or job.gpu.flash_attention:
         return "flash"
     return "math" if dtype == "bf16" else "efficient"
-
-
-def _keep_gradients(model: Model, tape: Tape) -> None:
-    """Gradients of the step before, which live through this forward pass."""
-    if tape.sharding is not None:
-        tape.sharding.keep_gradients()
-        return
-    for parameter in model.trainable:
-        elements = -(-parameter.numel // tape.gradient_ranks)
-        storage = Storage(tape.meter, rounded(elements * BYTES[parameter.dtype]) * parameter.copies)
-        storage.keep(gradient=True)
-        parameter.grad = Tensor(tape, (elements,), parameter.dtype, storage)
-
-
-def _drop_gradients(model: Model, tape: Tape) -> None:
-    for parameter in model.trainable:
-        parameter.grad = None
-    if tape.sharding is not None:
-        tape.sharding.drop_gradients()
 
 
 def _check_sequence(job: Job, model: Model) -> None:

@@ -45,6 +45,17 @@ class Vae(Component):
         slices = [run(narrow(x, 1, *x.shape[1:])) for _ in range(x.shape[0])]
         return cat(slices, 0)
 
+    def tiled(self, x: Tensor, step: int, window: int, kept: int, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """`run` over x, or with `use_tiling` over square windows of it, `step` apart, of whose results `kept` is kept."""
+        *rest, height, width = x.shape
+        if not self.use_tiling or max(height, width) <= window:
+            return run(x)
+        rows: Tiles = [
+            [run(narrow(x, *rest, min(window, height - i), min(window, width - j))) for j in range(0, width, step)]
+            for i in range(0, height, step)
+        ]
+        return cat(result_rows(rows, kept, kept), -2)
+
 
 class TextEncoder(Component):
     """A text encoder; `batch` and `tokens` may be arrays."""

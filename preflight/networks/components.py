@@ -14,6 +14,7 @@ _FILES = {
     "sd3-vae": "sd_vae",
     "cogvideox-vae": "cogvideox_vae",
     "hunyuanvideo-vae": "hunyuanvideo_vae",
+    "ltx-vae": "ltx_vae",
     "t5-xxl": "t5",
     "mt5-xl": "t5",
     "umt5-xxl": "t5",

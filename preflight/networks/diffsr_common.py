@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.networks.network import Network, Shape
+from preflight.networks.network import Network, NotModelled, Shape
 from preflight.tape import linear as ops
 from preflight.tape.fourier import alias
 from preflight.tape.loss import relative_lp_loss
@@ -59,6 +59,21 @@ class BatchNorm(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return batch_norm(x, self.weight, self.bias)
+
+
+def need(dims: Mapping[str, Any], *names: str) -> None:
+    """Raise NotModelled for the first of `names` that the config leaves out, where the original has no default."""
+    for name in names:
+        if name not in dims:
+            raise NotModelled(f"the network needs the key {name!r}")
+
+
+def pick(table: Mapping[str, Any], dims: Mapping[str, Any], name: str, default: str) -> Any:
+    """The entry that `dims` names under `name`; raises NotModelled for one that the original does not know."""
+    value = dims.get(name, default)
+    if value not in table:
+        raise NotModelled(f"{name} {value!r} is not one of {', '.join(table)}")
+    return table[value]
 
 
 def to_channels_first(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, to_channels_first, to_channels_last
+from preflight.networks.network import NotModelled
 from preflight.tape.activation import in_place
 from preflight.tape.module import Blocks, Checkpointing, Conv, Module
 from preflight.tape.shaping import pixel_shuffle
@@ -31,6 +32,8 @@ class Upsampler(Module):
     """Doubled as often as the scale says, or tripled."""
 
     def __init__(self, scale: int, features: int) -> None:
+        if scale != 3 and scale & (scale - 1):
+            raise NotModelled(f"upscale_factor {scale} is neither a power of two nor 3")
         self.factors = [3] if scale == 3 else [2] * (scale.bit_length() - 1)
         self.convs = [conv(features, factor**2 * features) for factor in self.factors]
 

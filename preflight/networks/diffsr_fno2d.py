@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import log2
 from typing import Any
 
-from preflight.networks.diffsr_common import SuperResolution, anywhere, corner, to_channels_first, to_channels_last
+from preflight.networks.diffsr_common import SuperResolution, anywhere, corner, need, pick, to_channels_first, to_channels_last
 from preflight.tape.activation import gelu, in_place, in_place_of_view, tanh
 from preflight.tape.fourier import irfftn, modes_product, rfftn
 from preflight.tape.meter import Size
@@ -59,6 +59,7 @@ class FNO2d(SuperResolution):
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing, extend  # the original never checkpoints, and no two blocks are alike
+        need(dims, "modes1", "modes2")
         inputs, outputs = dims.get("in_dim", 3), dims.get("out_dim", 1)
         super().__init__(dims, inputs, outputs)
         modes1, modes2 = dims["modes1"], dims["modes2"]
@@ -69,7 +70,7 @@ class FNO2d(SuperResolution):
         ratio = dims.get("pad_ratio", [0.0, 0.0])
         self.pad_ratio = [ratio, ratio] if isinstance(ratio, float) else ratio
         self.upsample_factor = dims.get("upsample_factor", [2, 2])
-        self.act = ACTIVATIONS[dims.get("act", "gelu")]
+        self.act = pick(ACTIVATIONS, dims, "act", "gelu")
 
         self.fc0 = Linear(inputs, layers[0])
         spectral = zip(layers, layers[1:], modes1, modes2, strict=False)

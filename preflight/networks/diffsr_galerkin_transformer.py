@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.networks.diffsr_common import SuperResolution
+from preflight.networks.diffsr_common import SuperResolution, pick
 from preflight.networks.diffsr_swinir import dropped
 from preflight.tape.activation import BY_NAME, keeps_input, keeps_result
 from preflight.tape.linear import matmul
@@ -22,7 +22,7 @@ class MLP(Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, act: str, *, layers: int = 0) -> None:
         self.linear_pre, self.linear_post = [Linear(inputs, hidden)], Linear(hidden, outputs)
         self.linears = [Linear(hidden, hidden) for _ in range(layers)]
-        self.act = ACTIVATIONS[act]
+        self.act = pick(ACTIVATIONS, {"act": act}, "act", act)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self._activated(self.linear_pre[0], x)

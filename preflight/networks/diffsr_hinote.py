@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from math import log2
 from typing import Any
 
-from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, interpolate, to_channels_first, to_channels_last
+from preflight.networks.diffsr_common import (
+    ChannelsLastConv,
+    SuperResolution,
+    interpolate,
+    pick,
+    to_channels_first,
+    to_channels_last,
+)
 from preflight.networks.diffsr_hinote_attention import GalerkinAttention, depthwise
 from preflight.tape.activation import gelu, in_place, keeps_input
 from preflight.tape.meter import Size
@@ -193,7 +200,7 @@ class HiNOTE(SuperResolution):
         inputs, outputs = dims.get("in_channels", 1), dims.get("out_channels", 1)
         outputs = inputs if outputs is None else outputs
         super().__init__(dims, inputs, outputs)
-        act = ACTIVATIONS[dims.get("non_act", "ReLU")]
+        act = pick(ACTIVATIONS, dims, "non_act", "ReLU")
         method, how = dims.get("fourier_up", "Corner"), dims.get("feature_combine", "add")
         self.scale: Size = dims.get("scale_factor", 2)
         stages = int(log2(dims.get("feature_up_ratio", 4)))

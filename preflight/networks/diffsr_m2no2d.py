@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import lcm
 from typing import Any
 
-from preflight.networks.diffsr_common import ChannelsLastConv, SuperResolution, anywhere, to_channels_first, to_channels_last
-from preflight.tape.activation import BY_NAME, silu
+from preflight.networks.diffsr_common import (
+    ChannelsLastConv,
+    SuperResolution,
+    anywhere,
+    need,
+    pick,
+    to_channels_first,
+    to_channels_last,
+)
+from preflight.tape.activation import gelu, relu, silu, tanh
 from preflight.tape.linear import matmul
 from preflight.tape.module import Blocks, Checkpointing, Conv, Linear, Module
 from preflight.tape.normalization import layer_norm_whole
 from preflight.tape.shaping import assign, chunk, narrow, transpose
 from preflight.tape.tensor import Call, Grads, Parameter, Tensor
+
+ACTIVATIONS = {"gelu": gelu, "relu": relu, "tanh": tanh}
 
 
 class PaddedConv(Conv):
@@ -144,10 +155,6 @@ class MultiGrid(Module):
             height, width = resolutions
             self.norm_list = [WholeLayerNorm(channels, height // 2**i, width // 2**i) for i in range(len(levels))]
 
-    def children(self) -> Any:
-        """All but the operator, which the layers share and which has no parameters."""
-        return ((name, child, copies) for name, child, copies in super().children() if name != "operator")
-
     def forward(self, f: Tensor, time: Tensor | None = None) -> Tensor:
         while self.resolution is not None and anywhere(f.shape[2] > self.resolution):
             f = self.operator.restrict(f, first=False)
@@ -178,8 +185,14 @@ class MultiGrid(Module):
 
 
 class M2NO2d(SuperResolution):
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """Each level of the grid halves it. With `norm`, no other size than `resolutions` works at all."""
+        return lcm(2 ** len(dims.get("grid_levels", ())), SuperResolution.pixel_step(dims))
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing  # the original never checkpoints
+        need(dims, "in_channels", "out_channels", "k", "c", "num_layer", "grid_levels")
         inputs, outputs = dims["in_channels"], dims["out_channels"]
         super().__init__(dims, inputs, outputs)
         c, k = dims["c"], dims["k"]
@@ -200,7 +213,7 @@ class M2NO2d(SuperResolution):
 
         self.L_in, self.L_hidden, self.L_out = Linear(inputs, hidden), Linear(hidden, hidden), Linear(hidden, outputs)
         self.conv_list = Blocks(layers, grid, Checkpointing(), lambda i: (i == 0, i == layers - 1), extend=extend)
-        self.activate = BY_NAME[dims.get("activation", "gelu")]
+        self.activate = pick(ACTIVATIONS, dims, "activation", "gelu")
 
     def forward(self, x: Tensor) -> Tensor:
         u = self.L_in(x)

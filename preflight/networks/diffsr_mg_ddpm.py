@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import lcm
 from typing import Any
 
-from preflight.networks.diffsr_common import to_channels_first, to_channels_last
+from preflight.networks.diffsr_common import need, to_channels_first, to_channels_last
 from preflight.networks.diffsr_ddpm import TimeEmbedding
 from preflight.networks.diffsr_diffusion import Diffusion
 from preflight.networks.diffsr_m2no2d import MultiGrid, WaveletOperator
@@ -33,10 +33,11 @@ class MGDDPM(Diffusion):
     @staticmethod
     def pixel_step(dims: Mapping[str, Any]) -> int:
         """Each level of the grid halves it."""
-        return lcm(2 ** len(dims["grid_levels"]), Diffusion.pixel_step(dims))
+        return lcm(2 ** len(dims.get("grid_levels", ())), Diffusion.pixel_step(dims))
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing  # the original never checkpoints
+        need(dims, "in_channels", "out_channels", "k", "c", "num_layer", "grid_levels")
         inputs, outputs = dims["in_channels"], dims["out_channels"]
         super().__init__(dims, inputs, outputs)
         c, k, time_dim = dims["c"], dims["k"], dims.get("time_emb_dim", 128)

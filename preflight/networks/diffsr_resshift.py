@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import lcm
 from typing import Any
 
-from preflight.networks.diffsr_common import SuperResolution
+from preflight.networks.diffsr_common import SuperResolution, need
 from preflight.networks.diffsr_swin_unet import BasicLayer, Downsample, ResBlock, Upsample, normalization
 from preflight.networks.network import Shape
 from preflight.tape.activation import keeps_result, silu
@@ -62,6 +62,7 @@ class UNetModelSwin(SuperResolution):
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing, extend  # the original never checkpoints, and no two blocks are alike
+        need(dims, "image_size", "in_channels", "model_channels", "out_channels", "num_res_blocks", "attention_resolutions")
         inputs, outputs = dims["in_channels"], dims["out_channels"]
         super().__init__(dims, inputs, outputs)
         width, mults = dims["model_channels"], dims.get("channel_mult", (1, 2, 4, 8))

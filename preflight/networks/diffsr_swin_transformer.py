@@ -20,6 +20,11 @@ class SwinSR(SuperResolution):
     They count as trained here: their gradients are there, and the two states that are not are a few MiB.
     """
 
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """Windows fill the input."""
+        return int(dims.get("window_size", 4)) * SuperResolution.pixel_step(dims)
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         del checkpointing  # the original never checkpoints
         inputs, outputs = dims.get("in_channels", 3), dims.get("out_channels", 1)

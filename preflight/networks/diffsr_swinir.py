@@ -174,25 +174,21 @@ class RSTB(Module):
         self.conv = ResidualConv(dim, connection)
 
     def forward(self, x: Tensor, height: Size, width: Size) -> Tensor:
-        return self._embed(self.conv(unembed(self._residual_group(x, height, width), height, width))) + x
+        return self.conv(self._residual_group(x, height, width)).view(*x.shape) + x
 
     def _residual_group(self, x: Tensor, height: Size, width: Size) -> Tensor:
         for block in self.blocks.walk(x.tape):
             x = block(x, height, width)
-        return x
-
-    def _embed(self, x: Tensor) -> Tensor:
-        batch, dim, height, width = x.shape
-        return x.view(batch, height * width, dim)
-
-
-def unembed(x: Tensor, height: Size, width: Size) -> Tensor:
-    """PatchUnEmbed: (B, tokens, C) as (B, C, H, W)."""
-    return x.view(x.shape[0], x.shape[2], height, width)
+        return x.view(x.shape[0], x.shape[2], height, width)
 
 
 class SwinIR(SuperResolution):
     """Its masks are kept for inputs of `img_size`; inputs of another size are taken to cost the same."""
+
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """Windows fill the input."""
+        return int(dims.get("window_size", 7)) * SuperResolution.pixel_step(dims)
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         inputs, outputs = dims.get("in_channels", 3), dims.get("out_channels")
@@ -270,8 +266,7 @@ class SwinIR(SuperResolution):
         x = self.conv_first(x)
         x = self.conv_after_body(self._features(x)) + x
         if self.upsampler == "pixelshuffledirect":
-            x = pixel_shuffle(self.upsample_one_step(x), self.upscale)
-            return to_channels_last(x)
+            return to_channels_last(pixel_shuffle(self.upsample_one_step(x), self.upscale))
         x = in_place(self.conv_before_upsample(x))
         if self.upsampler == "pixelshuffle":
             x = self.conv_last(self.upsample(x))
@@ -292,7 +287,7 @@ class SwinIR(SuperResolution):
         for layer in self.layers:
             x = layer(x, height, width)
         x = self.norm(x)
-        return unembed(x, height, width)
+        return x.view(batch, dim, height, width)
 
 
 def _pair(size: int | Sequence[int]) -> Sequence[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
+from preflight.networks.component import Vae, sample_posterior
 from preflight.networks.network import Shape
 from preflight.networks.sd_vae import Attention
 from preflight.tape.activation import silu
@@ -112,7 +112,15 @@ class Coder3D(Module):
     """An encoder (`samplers` down) or decoder (`samplers` up, the middle block first)."""
 
     def __init__(
-        self, inputs: int, widths: Sequence[int], outputs: int, layers: int, groups: int, samplers: Sequence[Module | None], *, decodes: bool
+        self,
+        inputs: int,
+        widths: Sequence[int],
+        outputs: int,
+        layers: int,
+        groups: int,
+        samplers: Sequence[Module | None],
+        *,
+        decodes: bool,
     ) -> None:
         self.decodes = decodes
         last = len(widths) - 1
@@ -186,13 +194,13 @@ class HunyuanVideoVae(Vae):
         step, window = self.tile_sample_stride, self.tile_sample_min
         lengths = self.tile_sample_stride_frames, self.tile_sample_min_frames
         kept = self.tile_sample_stride_frames // self.frames
-        return self._framewise(x, lengths, kept, lambda x: self._tiled(x, step, window, step // self.stride, self._encode_tile))
+        return self._framewise(x, lengths, kept, lambda x: self.tiled(x, step, window, step // self.stride, self._encode_tile))
 
     def _decode(self, z: Tensor) -> Tensor:
         step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
         lengths = self.tile_sample_stride_frames // self.frames, self.tile_sample_min_frames // self.frames
         kept = self.tile_sample_stride_frames
-        return self._framewise(z, lengths, kept, lambda z: self._tiled(z, step, window, self.tile_sample_stride, self._decode_tile))
+        return self._framewise(z, lengths, kept, lambda z: self.tiled(z, step, window, self.tile_sample_stride, self._decode_tile))
 
     def _encode_tile(self, x: Tensor) -> Tensor:
         x = self.encoder(x)
@@ -215,19 +223,6 @@ class HunyuanVideoVae(Vae):
             length = min(kept, length - 1) if i > 0 else min(kept + 1, length)
             result_row.append(narrow(tile, batch, channels, length, height, width))
         return cat(result_row, 2)
-
-    def _tiled(self, x: Tensor, step: int, window: int, kept: int, run: Callable[[Tensor], Tensor]) -> Tensor:
-        batch, channels, frames, height, width = x.shape
-        if not self.use_tiling or max(height, width) <= window:
-            return run(x)
-        rows: Tiles = [
-            [
-                run(narrow(x, batch, channels, frames, min(window, height - i), min(window, width - j)))
-                for j in range(0, width, step)
-            ]
-            for i in range(0, height, step)
-        ]
-        return cat(result_rows(rows, kept, kept), -2)
 
 
 # hunyuanvideo-community/HunyuanVideo, vae/config.json: the constructor's defaults

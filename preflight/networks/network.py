@@ -8,7 +8,6 @@ from typing import Any
 
 from preflight.tape.meter import Size
 from preflight.tape.module import Blocks, Checkpointing, Module
-from preflight.tape.sharding import Sharding
 from preflight.tape.tensor import Tape, Tensor
 
 
@@ -67,15 +66,12 @@ class Network(Module):
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         raise NotImplementedError
 
-    _sharding: Sharding | None = None
-
     def bind(self, tape: Tape) -> None:
         super().bind(tape)
-        self._sharding = tape.sharding
+        self._parallel = tape.parallel
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        run = self.forward if self._sharding is None else self._sharding.around(self, self.forward)
-        return run(*arguments, **options)
+        return self._parallel.around(self, self.forward)(*arguments, **options)
 
     @staticmethod
     def pixel_step(dims: Mapping[str, Any]) -> int:

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
+from preflight.networks.component import Vae, sample_posterior
 from preflight.networks.network import Shape
 from preflight.tape.activation import silu
 from preflight.tape.attention import efficient_attention, flash_attention
 from preflight.tape.module import Conv, GroupNorm, Linear, Module
-from preflight.tape.shaping import cat, narrow, pad, upsample_nearest
+from preflight.tape.shaping import pad, upsample_nearest
 from preflight.tape.tensor import Tape, Tensor
 
 
@@ -179,16 +179,18 @@ class AutoencoderKL(Vae):
             return self.sliced(tape.empty((shape.batch * shape.frames, self.latents, *size), dtype), self._decode)
 
     def _encode(self, x: Tensor) -> Tensor:
-        pixels = self.tile_sample_min_size
-        if self.use_tiling and max(x.shape[2:]) > pixels:
-            return self._tiled(x, pixels, pixels // self.stride, self._encode_tile)
-        return self._encode_tile(x)
+        window, latent = self.tile_sample_min_size, self.tile_sample_min_size // self.stride
+        return self.tiled(x, self._step(window), window, self._kept(latent), self._encode_tile)
 
     def _decode(self, z: Tensor) -> Tensor:
-        pixels = self.tile_sample_min_size
-        if self.use_tiling and max(z.shape[2:]) > pixels // self.stride:
-            return self._tiled(z, pixels // self.stride, pixels, self._decode_tile)
-        return self._decode_tile(z)
+        window, pixels = self.tile_sample_min_size // self.stride, self.tile_sample_min_size
+        return self.tiled(z, self._step(window), window, self._kept(pixels), self._decode_tile)
+
+    def _step(self, window: int) -> int:
+        return int(window * (1 - self.tile_overlap_factor))
+
+    def _kept(self, result: int) -> int:
+        return result - int(result * self.tile_overlap_factor)
 
     def _encode_tile(self, x: Tensor) -> Tensor:
         encoded: Tensor = self.encoder(x)
@@ -198,16 +200,6 @@ class AutoencoderKL(Vae):
         if self.post_quant_conv is not None:
             z = self.post_quant_conv(z)
         return self.decoder(z)
-
-    def _tiled(self, x: Tensor, window: int, result: int, run: Any) -> Tensor:
-        step = int(window * (1 - self.tile_overlap_factor))
-        kept = result - int(result * self.tile_overlap_factor)
-        batch, channels, height, width = x.shape
-        rows: Tiles = [
-            [run(narrow(x, batch, channels, min(window, height - i), min(window, width - j))) for j in range(0, width, step)]
-            for i in range(0, height, step)
-        ]
-        return cat(result_rows(rows, kept, kept), -2)
 
 
 _WIDTHS = {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2}

@@ -29,10 +29,21 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Keeps q, k, v, the output and one float32 per head and query token (the log-sum-exp), and the random state that dropout
     would need. derivatives.yaml: _scaled_dot_product_flash_attention.
     """
+    q, k, v = _cast(q, k, v)
     rows = ((q.shape[:-1], "fp32"), ((2,), "int64"), ((1,), "int64"))
     out = q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v), keeps_result=True, rows=rows)
     multiplied(q.tape, q.shape, k.shape[2:3], products=2)  # the scores of every pair of tokens, and the sums they weight
     return out
+
+
+def _cast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """scaled_dot_product_attention is among the operators whose inputs autocast lowers, from the last to the first."""
+    dtype = q.tape.attention_dtype
+    if dtype is None:
+        return q, k, v
+    v = v.to(dtype)
+    k = k.to(dtype)
+    return q.to(dtype), k, v
 
 
 def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
@@ -80,6 +91,7 @@ def efficient_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
     The log-sum-exp is kept for query tokens rounded up to 32 (transformers/cuda/attention.cu: kAlignLSE), and the random state
     that dropout would need. derivatives.yaml: _scaled_dot_product_efficient_attention.
     """
+    q, k, v = _cast(q, k, v)
     if mask is not None and mask.dtype == "bool":
         mask = q.tape.empty(mask.shape, q.dtype)  # sdp_utils: convert_boolean_attn_mask
     rows = (((*q.shape[:2], -(-q.shape[2] // 32) * 32), "fp32"), ((), "int64"), ((), "int64"))

@@ -19,6 +19,7 @@ def backward(loss: Tensor) -> None:
     """Fill `grad` of every parameter that `loss` depends on; everything else that the step made is dropped on the way."""
     tape, root = loss.tape, loss.node
     assert root is not None, "nothing to train: no parameter wants a gradient"
+    tape.parallel.begin()
     with tape.no_grad():
         pending: dict[int, list[Tensor | None]] = {root.number: [tape.empty(loss.shape, loss.dtype)]}
         nodes = {root.number: root}
@@ -50,8 +51,7 @@ def backward(loss: Tensor) -> None:
                 buffer[edge.output] = result if buffer[edge.output] is None else _sum(buffer[edge.output])
                 del result, buffer
         tape.meter.begin(Segment())
-        if tape.sharding is not None:
-            tape.sharding.finish()
+        tape.parallel.finish()
 
 
 def accumulate(parameter: Parameter, gradient: Tensor) -> None:
@@ -61,9 +61,6 @@ def accumulate(parameter: Parameter, gradient: Tensor) -> None:
     """
     if parameter.grad is not None:
         return
-    ranks = gradient.tape.gradient_ranks
-    if ranks > 1:  # reduced, and only this rank's part of it stays
-        gradient = gradient.tape.empty((-(-parameter.numel // ranks),), gradient.dtype)
     storage = gradient.storage
     assert storage is not None
     # where somebody else still uses these bytes, or they lie in another order, the parameter gets its own
@@ -73,6 +70,8 @@ def accumulate(parameter: Parameter, gradient: Tensor) -> None:
         assert storage is not None
     parameter.grad = gradient.detach()
     storage.keep(gradient=True)
+    del gradient, storage
+    parameter.tape.parallel.accumulated(parameter)
 
 
 def _call(node: Node, grads: list[Tensor | None]) -> list[Tensor | None]:

@@ -229,7 +229,7 @@ class Blocks(Module):
         """The same, each with its number."""
         for first, copies, modules, covered in self._runs:
             tape.meter.begin(Segment(copies))
-            called = [_sharded(module, tape) for module in modules]
+            called = [_hooked(module, tape) for module in modules]
             unit = called[0] if len(called) == 1 else _Unit(called)
             yield first, (_checkpointed(unit) if covered else unit)
         tape.meter.begin(Segment())
@@ -250,8 +250,8 @@ class _Unit(Module):
         return out
 
 
-def _sharded(module: Module, tape: Tape) -> Callable[..., Any]:
-    return module if tape.sharding is None else tape.sharding.around(module, module)
+def _hooked(module: Module, tape: Tape) -> Callable[..., Any]:
+    return tape.parallel.around(module, module)
 
 
 def _checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,13 +7,14 @@ is a unit, and so is what remains of the network: its root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
 from preflight.tape.module import Blocks, Module
+from preflight.tape.parallel import Parallel
 from preflight.tape.slicing import Slice, as_slice
 from preflight.tape.tensor import Buffer, Call, Grads, Parameter, Storage, Tape, Tensor
 
@@ -26,11 +27,12 @@ def padded(parameter: Parameter, ranks: int) -> int:
     return -(-rows // ranks) * ranks * (parameter.numel // rows)
 
 
-class Sharding:
+class Sharding(Parallel):
     """The state that all units of one walk share (_fsdp_param_group.py: FSDPCommContext).
 
     `compute` is the dtype parameters are gathered in and `reduce` the one gradients are reduced in (MixedPrecisionPolicy); None
-    leaves them as they are. With `reshard` a unit's parameters are freed after its forward pass and gathered again for its backward.
+    leaves them as they are. With `reshard` a unit's parameters are freed after its forward and gathered again for its backward.
+    With `offload` the shards and their gradients are in host memory (CPUOffloadPolicy).
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Sharding:
         reshard: bool = True,
         compute: str | None = None,
         reduce: str | None = None,
+        offload: bool = False,
     ) -> None:
-        self.tape, self.ranks, self.reshard, self.compute, self.reduce = tape, ranks, reshard, compute, reduce
+        self.tape, self.ranks, self.reshard, self.offload = tape, ranks, reshard, offload
+        self.compute, self.reduce = compute, reduce
         self.stored = {parameter: parameter.dtype for _, parameter in network.parameters()}
         blocks = [block for value in vars(network).values() if isinstance(value, Blocks) for _, block, _ in value.children()]
         inner: Mapping[Module, list[Parameter]] = {block: [parameter for _, parameter in block.parameters()] for block in blocks}
@@ -83,12 +87,16 @@ class Sharding:
         self.order.clear()
         self.reducing = None
 
-    def keep_gradients(self) -> None:
+    def keep_gradients(self, tape: Tape, parameters: Iterable[Parameter]) -> None:
         """Sharded gradients of the step before."""
+        del tape, parameters
+        if self.offload:
+            return
         for unit in self.units.values():
             unit.keep_gradient()
 
-    def drop_gradients(self) -> None:
+    def drop_gradients(self, parameters: Iterable[Parameter]) -> None:
+        super().drop_gradients(parameters)
         for unit in self.units.values():
             unit.gradient = None
 
@@ -141,7 +149,8 @@ class Unit:
         if ranks == 1:
             self.buffer = Storage(meter, 0)
             return
-        cast = sum(n // ranks * BYTES[sharding.cast_dtype(dtype)] for n, dtype in sizes if dtype != sharding.cast_dtype(dtype))
+        moved = ((n, sharding.cast_dtype(dtype)) for n, dtype in sizes if sharding.offload or dtype != sharding.cast_dtype(dtype))
+        cast = sum(n // ranks * BYTES[dtype] for n, dtype in moved)
         shards = Storage(meter, rounded(cast))
         self.buffer = Storage(meter, rounded(sum(n * BYTES[sharding.cast_dtype(dtype)] for n, dtype in sizes)))
         del shards
@@ -189,7 +198,7 @@ class Unit:
         stored = sharding.stored[found[0]]
         if stored != wide:
             reduced = Storage(meter, rounded(elements // sharding.ranks * BYTES[stored]))
-        if self.gradient is None:
+        if self.gradient is None and not sharding.offload:
             self.gradient = reduced
             reduced.keep(gradient=True)
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from preflight.tape.dtypes import BYTES, promote
 from preflight.tape.meter import Meter, Segment, Size, rounded
+from preflight.tape.parallel import Parallel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from preflight.tape.checkpoint import Frame, Slot
     from preflight.tape.flops import Flops
-    from preflight.tape.sharding import Sharding
 
 Shape = tuple[Size, ...]
 Number = int | float
@@ -206,8 +206,8 @@ class Buffer(Parameter):
 class Tape:
     """The state of one walk: the meter, whether gradients are recorded, autocast and its cache, and the checkpoint around us.
 
-    `attention` is the kernel that scaled_dot_product_attention finds; `gradient_ranks` the ranks that share each parameter's
-    gradient, `sequence_ranks` those that share each sample's tokens.
+    `attention` is the kernel that scaled_dot_product_attention finds; `sequence_ranks` the GPUs that share each
+    sample's tokens; `parallel` what its peers make it do besides.
     """
 
     def __init__(
@@ -215,17 +215,17 @@ class Tape:
         meter: Meter,
         *,
         attention: Attention = "flash",
-        gradient_ranks: int = 1,
         sequence_ranks: int = 1,
     ) -> None:
         self.meter = meter
         self.sequence_ranks = sequence_ranks
-        self.attention, self.gradient_ranks = attention, gradient_ranks
+        self.attention: Attention = attention
         self.grad_enabled = True
         self.autocast: str | None = None
+        self.attention_dtype: str | None = None
         self.casts: dict[Parameter, Tensor] = {}
         self.frame: Frame | None = None
-        self.sharding: Sharding | None = None
+        self.parallel = Parallel()
         self.flops: Flops | None = None  # counts operations where somebody asks for them
         self._count = 0
 

@@ -42,6 +42,8 @@ COMPONENTS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int] | None]] =
     "flux-vae": ("AutoencoderKL", _KL_16, (1, 8, 16)),
     "sd3-vae": ("AutoencoderKL", _KL_16, (1, 8, 16)),
     "cogvideox-vae": ("AutoencoderKLCogVideoX", {}, (4, 8, 16)),
+    "hunyuanvideo-vae": ("AutoencoderKLHunyuanVideo", {}, (4, 8, 16)),
+    "ltx-vae": ("AutoencoderKLLTXVideo", {}, (8, 32, 128)),
     "t5-xxl": ("T5EncoderModel", {**_T5, "vocab_size": 32128}, None),
     "mt5-xl": ("T5EncoderModel", {**_T5, "vocab_size": 250112, "d_model": 2048, "d_ff": 5120, "num_heads": 32}, None),
     "umt5-xxl": ("UMT5EncoderModel", {**_T5, "vocab_size": 256384}, None),
@@ -67,6 +69,11 @@ VAE_CASES: list[tuple[str, str, list[tuple[int, int, int, int]], str | None]] = 
     ("cogvideox-vae", "bf16", [(1, 480, 720, 49), (1, 768, 1360, 9), (1, 256, 256, 1), (2, 240, 368, 17)], None),
     ("cogvideox-vae", "fp16", [(1, 480, 720, 16)], None),
     ("cogvideox-vae", "bf16", [(1, 480, 720, 49)], "use_tiling"),
+    ("hunyuanvideo-vae", "fp16", [(1, 480, 832, 33), (1, 720, 1280, 129), (2, 256, 384, 5), (1, 256, 384, 1)], None),
+    ("hunyuanvideo-vae", "fp16", [(1, 720, 1280, 61)], "use_tiling"),
+    ("ltx-vae", "bf16", [(1, 512, 768, 121), (2, 256, 384, 17)], None),
+    ("ltx-vae", "fp32", [(1, 512, 768, 1)], None),
+    ("ltx-vae", "bf16", [(1, 704, 1216, 97)], "use_tiling"),
 ]
 # component, dtype, (batch, tokens)
 TEXT_CASES: list[tuple[str, str, list[tuple[int, int]]]] = [

@@ -1,0 +1,151 @@
+"""DeepSpeed's ZeRO: optimizer states (stage 1), gradients (2) and weights (3) divided between the ranks.
+
+Files are those of deepspeed/runtime/zero/. In stages 1 and 2 every rank has all weights. Whatever the stage, the optimizer updates
+a flat tensor, the rank's float32 master partition, beside weights of less precision; stages 1 and 2 clone it even where the weights
+are float32 (stage_1_and_2.py: weights_partition), stage 3 then does not (stage3.py: _create_fp32_partitions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from preflight.job import Job
+from preflight.memory.model import Model
+from preflight.memory.rank import Rank, piece
+from preflight.tape.dtypes import BYTES
+from preflight.tape.meter import rounded
+from preflight.tape.parallel import Parallel
+from preflight.tape.reducing import Bucket, Reducing
+from preflight.tape.tensor import Parameter, Tape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """Keys of `zero_optimization` with their defaults (config.py: DeepSpeedZeroConfig); sizes in elements."""
+
+    contiguous_gradients: bool = True
+    reduce_scatter: bool = True
+    reduce_bucket_size: int = 500_000_000
+    overlap_comm: bool | None = None  # None: only in stage 3 (overlap_comm_valid)
+    sub_group_size: int = 1_000_000_000
+    prefetch_bucket_size: int = 50_000_000
+    param_persistence_threshold: int = 100_000
+    max_live_parameters: int = 1_000_000_000
+    max_reuse_distance: int = 1_000_000_000
+
+
+DEFAULTS = Settings()
+ALIGNMENT = 2  # stage_1_and_2.py: nccl_start_alignment_factor, times the ranks
+
+
+def partitioned(job: Job, model: Model, settings: Settings = DEFAULTS) -> Rank:
+    """Stages 1 and 2: whole weights in one flat buffer, a partition of it to update."""
+    del settings
+    dtype = _dtype(model)
+    element = BYTES[dtype]
+    largest = max((p.numel for p in model.trainable), default=0)
+    return Rank(
+        trainable=(piece((_partition(job, model),), dtype),),
+        trained=int(rounded(_partition(job, model) * _ranks(job) * element)),
+        frozen=model.frozen_bytes,
+        block=model.block_bytes,
+        # stage_1_and_2.py: temp_grad_buffer_for_gpu_offload
+        buffers=int(rounded(largest * element)) if job.spec.offload.optimizer else 0,
+    )
+
+
+def sharded(job: Job, model: Model, settings: Settings = DEFAULTS) -> Rank:
+    """Stage 3: each parameter flattened and divided (partition_parameters.py: _partition_param), what trains in one flat buffer.
+
+    The reduction's bucket and the flat buffer of this rank's gradients stay for good (stage3.py: _setup_for_real_optimizer). With
+    offloaded parameters the partitions are in host memory.
+    """
+    ranks, dtype, offload = _ranks(job), _dtype(model), job.spec.offload
+    element = BYTES[dtype]
+    trained = sum(-(-p.numel // ranks) * p.copies for p in model.trainable)
+    frozen = sum(_part(p, ranks) for p in model.parameters if not p.requires_grad)
+    gradients = 0 if offload.optimizer else int(rounded(trained * element))
+    bucket = int(rounded(settings.reduce_bucket_size * element)) if settings.contiguous_gradients else 0
+    return Rank(
+        trainable=tuple(piece((n,), dtype) for n in _sub_groups(trained, settings.sub_group_size)),
+        trained=0 if offload.parameters else int(rounded(trained * element)),
+        frozen=(0 if offload.parameters else frozen) + model.buffer_bytes,
+        block=0 if offload.parameters else -(-model.block_bytes // ranks),
+        buffers=bucket + gradients,
+        gathered=_gathered(job, model, settings) if ranks > 1 or offload.parameters else 0,
+    )
+
+
+def during_step(job: Job, model: Model, tape: Tape, settings: Settings = DEFAULTS) -> Parallel:
+    """How the stage takes gradients away."""
+    stage = int(job.spec.parallel.strategy[-1])
+    element, overlap = _dtype(model), settings.overlap_comm if settings.overlap_comm is not None else stage == 3
+    # stage 3 has its bucket and its part resident; elsewhere setup_buckets makes one, or two that take turns
+    buffers = 0 if stage == 3 or not settings.contiguous_gradients else 2 if overlap else 1
+    kept = 0 if stage == 3 or job.spec.offload.optimizer else _kept(job, model)
+    bucket = Bucket(
+        elements=settings.reduce_bucket_size,
+        buffers=buffers,
+        early=stage > 1,
+        # stage_1_and_2.py: allreduce_bucket flattens; coalesced_collectives.py: reduce_scatter_coalesced interleaves
+        copied=settings.reduce_scatter,
+        kept=kept,
+        dtype=element,
+    )
+    return Reducing(tape, model.trainable, bucket)
+
+
+def _ranks(job: Job) -> int:
+    return job.spec.parallel.data_parallel
+
+
+def _dtype(model: Model) -> str:
+    return next((p.dtype for p in model.trainable), "fp32")
+
+
+def _partition(job: Job, model: Model) -> int:
+    """Elements of one rank's partition: the flat buffer is padded to a multiple of the alignment."""
+    ranks = _ranks(job)
+    return -(-model.trainable_count // (ALIGNMENT * ranks)) * ALIGNMENT
+
+
+def _kept(job: Job, model: Model) -> int:
+    """stage_1_and_2.py, copy_grads_in_partition: every parameter that reaches into the partition, whole."""
+    largest = max((p.numel for p in model.trainable), default=0)
+    return min(model.trainable_count, _partition(job, model) + largest if _ranks(job) > 1 else model.trainable_count)
+
+
+def _part(parameter: Parameter, ranks: int) -> int:
+    return int(rounded(-(-parameter.numel // ranks) * BYTES[parameter.dtype])) * parameter.copies
+
+
+def _sub_groups(elements: int, size: int) -> Iterator[int]:
+    """stage3.py, _create_fp16_sub_groups: what one call of the optimizer updates."""
+    while elements > 0:
+        yield min(elements, size)
+        elements -= size
+
+
+def _gathered(job: Job, model: Model, settings: Settings) -> int:
+    """Other ranks' weights at the step's worst moment, the start of the backward pass.
+
+    Parameters of at most the persistence threshold are never given up (parameter_offload.py: mark_persistent_parameters). Of the
+    others, those that are used again within `max_reuse_distance` elements stay (partitioned_param_coordinator.py:
+    __params_to_release): going back from the end of the forward pass, each is met once more, and once more again where a checkpoint
+    runs it twice. What is prefetched lies in one buffer until the whole of it has been copied out (AllGatherCoalescedHandle.wait).
+    """
+    persistent = _size(p for p in model.parameters if p.numel <= settings.param_persistence_threshold)
+    others = [p for p in model.parameters if p.numel > settings.param_persistence_threshold]
+    elements = sum(p.numel * p.copies for p in others)
+    if not elements:
+        return persistent
+    meetings = 3 if job.spec.train.checkpointing else 2
+    module = max(p.numel for p in others)
+    ahead = min(settings.prefetch_bucket_size, settings.max_live_parameters, elements)
+    live = min(elements, max(settings.max_reuse_distance // meetings, module) + ahead) + ahead
+    return persistent + int(rounded(_size(others) * live // elements))
+
+
+def _size(parameters: Iterable[Parameter]) -> int:
+    return sum(p.nbytes * p.copies for p in parameters)
