@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -78,7 +78,57 @@ def rule(words: Sequence[str]) -> int:
     return _write(render(asked), 0 if asked.passes else 1)
 
 
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {"check": check, "rule": rule}
+def planning(name: str, words: Sequence[str]) -> int:
+    """`preflight plan` and `preflight compute`: budgets of compute (preflight/planning/NAME_command.py)."""
+    from importlib import import_module
+
+    command = import_module(f"preflight.planning.{name}_command")
+    parser = Parser(prog=f"preflight {name}", allow_abbrev=False)
+    command.add_arguments(parser)
+    options = parser.parse(words)
+    try:
+        settings = find(Path.cwd())
+        options.fallback_gpu = lambda: fallback_gpu(os.environ.get("PREFLIGHT_GPU"), settings)
+        options.standard_input = _standard_input
+        return _write(*command.run(options))
+    except ConfigError as problem:
+        parser.error(_sentence(problem))
+
+
+def explain(words: Sequence[str]) -> int:
+    """`preflight explain ID`: what a finding means, and what mends it."""
+    parser = Parser(prog="preflight explain", description="Says what a finding means: what, why and fix.", allow_abbrev=False)
+    parser.add_argument("id", metavar="ID", help="the word in brackets at the end of a finding")
+    options = parser.parse(words)
+    from preflight.explain import explanation
+
+    try:
+        return _write(explanation(options.id.strip("[]")), 0)
+    except ConfigError as problem:
+        parser.error(_sentence(problem))
+
+
+def show(words: Sequence[str]) -> int:
+    """`preflight list WHAT`: the checks, GPUs, models or adapters that there are."""
+    from preflight.listing import LISTS
+    from preflight.listing import render as written
+
+    parser = Parser(prog="preflight list", description="Shows what there is.", allow_abbrev=False)
+    parser.add_argument("what", choices=tuple(LISTS), metavar="WHAT", help=", ".join(LISTS))
+    parser.add_argument("-v", "--verbose", action="store_true", help="all that is known of each")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="text (default) or json")
+    options = parser.parse(words)
+    return _write(written(options.what, verbose=options.verbose, form=options.format), 0)
+
+
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "check": check,
+    "rule": rule,
+    "explain": explain,
+    "list": show,
+    "plan": partial(planning, "plan"),
+    "compute": partial(planning, "compute"),
+}
 SIZES: Mapping[str, str] = {
     "batch": "samples in a batch",
     "height": "height in points",
@@ -231,6 +281,7 @@ def _judge(options: argparse.Namespace, settings: Settings) -> Callable[[str], R
                 gpu_memory_gib=options.gpu_memory,
                 fallback_gpu=fallback,
                 threshold=share,
+                ignore=settings.ignored(path),
             )
         except ConfigError as problem:
             return Result(config=path, findings=problem.findings)

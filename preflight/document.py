@@ -6,10 +6,10 @@ import codecs
 import errno
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from preflight import interpolation, json_positions, overrides, yaml_positions
+from preflight import interpolation, json_positions, overrides, silence, yaml_positions
 from preflight.finding import ConfigError, Finding, Severity
 from preflight.position import MAX_BYTES, Parsed, Path, Position, dotted, refusal
 
@@ -48,6 +48,7 @@ class Document:
     """A config's data, interpolations resolved, and the place of every key and list item that the file spells.
 
     `overridden` are the paths set from the command line, which have no place; `interpolated` those that held `${…}`.
+    `ignored` are the ids of findings that comments silence, by line (`preflight.silence`).
     """
 
     path: str
@@ -55,6 +56,7 @@ class Document:
     positions: Mapping[Path, Position]
     interpolated: frozenset[Path] = frozenset()
     overridden: frozenset[Path] = frozenset()
+    ignored: Mapping[int, frozenset[str]] = field(default_factory=dict)
 
     def position(self, key: str | Path) -> Position | None:
         """Where `key` stands ("datasets[0].size", "datasets.0.size" or a tuple), or None when the file has no such."""
@@ -98,7 +100,7 @@ def read(path: str, *, overrides: Sequence[str] = (), text: str | None = None) -
     """
     source = _decoded(_content(path), path) if text is None else _checked(text, "standard input")
     data, positions = _format(path, source)(source)
-    return _document(path, data, positions, overrides)
+    return replace(_document(path, data, positions, overrides), ignored=silence.comments(source))
 
 
 def _document(path: str, data: dict[str, Any], positions: Mapping[Path, Position], settings: Sequence[str]) -> Document:

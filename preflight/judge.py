@@ -53,7 +53,7 @@ def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
     peak = worst(case.budget, case.phases)
     if peak.total > case.limits.reachable or case.budget.activations > case.limits.activations:
         return "does-not-fit"
-    if any(finding.severity == "error" for finding in findings):
+    if any(finding.severity == "error" and checks.decides(finding.id) for finding in findings):
         return "cannot-judge"
     return "fits" if peak.total <= case.limits.usable else "tight"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from preflight.adapters.reading import Reading
 from preflight.document import Document
 from preflight.finding import ConfigError, Finding
 from preflight.report import Result
+from preflight.silence import silenced
 from preflight.spec import Spec
 
 
@@ -24,11 +25,14 @@ def inspect(
     gpu_memory_gib: float | None = None,
     fallback_gpu: Callable[[], str | None] = lambda: None,
     threshold: float = 0.7,
+    ignore: Collection[str] = (),
+    grow: bool = False,
 ) -> Result:
     """Judge the config at `path` (its `text` when it came from standard input).
 
     The GPU is `gpu` or one of `gpu_memory_gib`, else the config's, else what `fallback_gpu` answers. Activations may take
-    `threshold` of its memory.
+    `threshold` of its memory. Findings whose id is in `ignore` are counted and left out.
+    With `grow` the reductions of a config that fits are what there is room for.
     """
     result = Result(config=path)
     try:
@@ -43,14 +47,26 @@ def inspect(
         spec = Spec.from_mapping(reading.spec)
         result = replace(result, spec=spec)
         card = _gpu(spec, gpu, gpu_memory_gib, fallback_gpu, config, reading)
-        return _judged(result, spec, card, config, reading, threshold)
+        judged = _judged(result, spec, card, config, chosen, reading, threshold, grow=grow)
+        return silenced(judged, config.ignored, ignore)
     except ConfigError as problem:
         return replace(result, findings=(*result.findings, *problem.findings))
 
 
-def _judged(result: Result, spec: Spec, card: catalog.Gpu | None, config: Document, reading: Reading, threshold: float) -> Result:
+def _judged(
+    result: Result,
+    spec: Spec,
+    card: catalog.Gpu | None,
+    config: Document,
+    chosen: adapters.Adapter,
+    reading: Reading,
+    threshold: float,
+    *,
+    grow: bool,
+) -> Result:
     from preflight.header import header
     from preflight.judge import judge
+    from preflight.restate import restater
 
     try:
         judgement = judge(spec, card, threshold)
@@ -64,12 +80,16 @@ def _judged(result: Result, spec: Spec, card: catalog.Gpu | None, config: Docume
         memory=judgement.memory,
         findings=(*result.findings, *missing, *_placed(judgement.findings, config, reading), *_assumptions(reading)),
     )
-    if judgement.verdict != "does-not-fit":
-        return result
-    from preflight.advice.reductions import reductions
+    if judgement.verdict == "does-not-fit":
+        from preflight.advice.reductions import reductions
 
-    offers, advice = reductions(judgement, threshold, reading.spell)
-    return replace(result, reductions=offers, findings=(*result.findings, *_placed(advice, config, reading)))
+        offers, advice = reductions(judgement, threshold, restater(config, chosen, reading))
+        return replace(result, reductions=offers, findings=(*result.findings, *_placed(advice, config, reading)))
+    if judgement.verdict == "fits" and grow:
+        from preflight.advice.growth import growth
+
+        return replace(result, reductions=growth(judgement, threshold, restater(config, chosen, reading)))
+    return result
 
 
 _NO_GPU = Finding(

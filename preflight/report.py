@@ -52,7 +52,7 @@ class Reduction:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One config, judged. `header` is the one line a person recognises the run by."""
+    """One config, judged. `header` is the one line a person recognises the run by, `silenced` counts what is not in `findings`."""
 
     config: str
     adapter: str | None = None
@@ -62,6 +62,7 @@ class Result:
     memory: Memory = field(default_factory=Memory)
     findings: tuple[Finding, ...] = ()
     reductions: tuple[Reduction, ...] = ()
+    silenced: int = 0
 
     def passes(self, *, strict: bool = False) -> bool:
         """Whether the launch may go on: fits or tight, no error found, and under `strict` no warning either."""

@@ -7,7 +7,7 @@ working directory to the repository root counts, and in one directory `.prefligh
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,12 +16,27 @@ from preflight.finding import ConfigError, Finding, did_you_mean
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """`source` is the file the values stand in; None is "not set there"."""
+    """`source` is the file the values stand in; None is "not set there".
+
+    `ignore` are ids of findings not to be told of, `paths` further ones for the configs that match a pattern.
+    """
 
     gpu: str | None = None
     threshold: float | None = None
     strict: bool = False
     source: str | None = None
+    ignore: frozenset[str] = frozenset()
+    paths: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def ignored(self, config: str) -> frozenset[str]:
+        """The ids not to be told of `config`; patterns are relative to the folder of the settings."""
+        if self.source is None or not self.paths:
+            return self.ignore
+        from fnmatch import fnmatchcase
+        from os.path import relpath
+
+        name = Path(relpath(config, Path(self.source).parent)).as_posix()
+        return self.ignore.union(*(ids for pattern, ids in self.paths.items() if fnmatchcase(name, pattern)))
 
 
 def threshold(value: object) -> float:
@@ -84,7 +99,7 @@ def machine_gpu() -> str | None:
 def _settings(path: Path, found: object) -> Settings:
     if not isinstance(found, Mapping):
         _refuse(path, f"preflight's settings are {found!r}, expected keys and values such as gpu: v100-32gb")
-    known = ("gpu", "threshold", "strict")
+    known = ("gpu", "threshold", "strict", "ignore", "paths")
     for key in found:
         if key not in known:
             near = did_you_mean(str(key), known)
@@ -99,7 +114,37 @@ def _settings(path: Path, found: object) -> Settings:
         share = threshold(found["threshold"]) if found.get("threshold") is not None else None
     except ValueError as problem:
         _refuse(path, str(problem), "threshold")
-    return Settings(gpu=gpu, threshold=share, strict=strict, source=str(path))
+    return Settings(
+        gpu=gpu,
+        threshold=share,
+        strict=strict,
+        source=str(path),
+        ignore=_ids(path, "ignore", found.get("ignore", [])),
+        paths=_patterns(path, found.get("paths", {})),
+    )
+
+
+def _patterns(path: Path, found: object) -> Mapping[str, frozenset[str]]:
+    if not isinstance(found, Mapping):
+        _refuse(path, f"paths is {found!r}, expected patterns such as configs/old/*, each with its ignore", "paths")
+    for pattern, group in found.items():
+        if not isinstance(group, Mapping) or set(group) != {"ignore"}:
+            _refuse(path, f"paths.{pattern} is {group!r}, expected ignore and a list of ids", f"paths.{pattern}")
+    return {str(pattern): _ids(path, f"paths.{pattern}.ignore", group["ignore"]) for pattern, group in found.items()}
+
+
+def _ids(path: Path, key: str, found: object) -> frozenset[str]:
+    if not isinstance(found, list) or not all(isinstance(id_, str) for id_ in found):
+        _refuse(path, f"{key} is {found!r}, expected a list of finding ids such as [bfloat16]", key)
+    if found:
+        from preflight.explain import ids
+
+        for id_ in found:
+            if id_ not in ids():
+                near = did_you_mean(id_, ids())
+                hint = f"did you mean {near}?" if near else "preflight list checks shows them"
+                _refuse(path, f"{key} names {id_!r}, which is the id of no finding; {hint}", key)
+    return frozenset(found)
 
 
 def _pyproject(path: Path) -> object | None:

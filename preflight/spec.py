@@ -51,7 +51,8 @@ class Optimizer:
 class Train:
     """`batch` is per GPU; `ema_dtype` is that of the averaged copy, null as the weights'.
 
-    `zero_grad` says when the trainer drops gradients, so whether they live in the forward.
+    `zero_grad` says when the trainer drops gradients, so whether they live in the forward. `attention`: torch's own, or the
+    flash-attn package, which the trainer then calls itself.
     """
 
     method: Literal["lora", "full"]
@@ -63,6 +64,7 @@ class Train:
     ema: bool = False
     ema_dtype: Dtype | None = None
     zero_grad: Literal["after-step", "before-backward"] = "after-step"
+    attention: Literal["torch", "flash-attn"] = "torch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +124,13 @@ class Parallel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offload:
+    """`blocks` of the network swap with the host; with `layers` the linear layers inside blocks come one at a time (RamTorch)."""
+
     optimizer: bool = False
     parameters: bool = False
     activations: bool = False
     blocks: int = 0
+    layers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,9 +165,10 @@ class Save:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Schedule:
-    """How long the run goes on, in optimizer steps; what the config does not say is null.
+    """How long the run goes on; what the config does not say is null.
 
     `samples` and `validation_samples` are the sizes of the two data sets; `effective_batch` is what the config itself claims.
+    `unit` is what `steps` and the intervals between samples and checkpoints count: optimizer steps, or each forward pass.
     """
 
     samples: int | None = None
@@ -170,6 +176,7 @@ class Schedule:
     epochs: int | None = None
     steps: int | None = None
     warmup: int | None = None
+    unit: Literal["step", "pass"] = "step"
     effective_batch: int | None = None
 
 

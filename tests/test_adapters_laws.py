@@ -170,7 +170,7 @@ def test_every_alias_says_what_its_field_says(name: str) -> None:
 def sample(entry: Field) -> tuple[Any, dict[str, Any]]:
     """A value that the field reads, and what it says."""
     for raw in (7, True, 0.5, "Wan2.2-T2V-A14B", "adamw8bit", "fp16", "DiT-g/2", "1280*720", "lora", "all", "2", "torch", "fsdp",
-                "AdamW", "DDP", [0, 1], [64, 32], ["q", "k"], "V100 32GB"):  # fmt: skip
+                "AdamW", "DDP", [0, 1], [64, 32], ["q", "k"], "V100 32GB", "./here"):  # fmt: skip
         try:
             said = entry.values(raw)
         except RefusedError:

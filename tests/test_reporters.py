@@ -109,13 +109,10 @@ def test_what_does_not_fit_reads_as_a_person_would_say_it() -> None:
         "configs/train_v100.yaml:12:3: warning: bf16 has no hardware on a V100 [no-bf16]\n"
         "\n"
         "Any one of these fits:\n"
-        "  # frames 49 → 21: 24.00 GiB\n"
-        "  frame_num: 21\n"
-        "  data:\n"
-        "    train: {batch: 2}\n"
-        "    shape: [64, 64]\n"
-        "  # 480 × 832: 22.00 GiB\n"
-        "  size: 832*480\n"
+        "  1. frames 49 → 21: 24.00 GiB\n"
+        "     frame_num: 21, data.train.batch: 2, data.shape: [64, 64]\n"
+        "  2. 480 × 832: 22.00 GiB\n"
+        "     size: 832*480\n"
         "\n"
         "2 notes (-v shows all):\n"
         "  optimizer is not set; the trainer uses adamw.\n"
@@ -151,10 +148,14 @@ def test_a_broken_rule_is_named_beside_the_number() -> None:
     assert "activations 23.00 GiB of at most 22.00 GiB: broken" in text(broken)
 
 
-def test_what_is_offered_is_yaml_to_paste() -> None:
-    offered = [line for line in text(TOO_LARGE).partition("Any one of these fits:\n")[2].splitlines() if line]
-    first = "\n".join(offered[: offered.index("  # 480 × 832: 22.00 GiB")])
-    assert yaml.safe_load(first) == {"frame_num": 21, "data": {"train": {"batch": 2}, "shape": [64, 64]}}
+def test_what_is_offered_names_the_users_keys_and_what_to_set_them_to() -> None:
+    offered = text(TOO_LARGE).partition("Any one of these fits:\n")[2].splitlines()
+    assert yaml.safe_load("{" + offered[1] + "}") == {"frame_num": 21, "data.train.batch": 2, "data.shape": [64, 64]}
+
+
+def test_what_there_is_room_for_is_not_called_a_fix() -> None:
+    assert "There is room for any one of these:\n  1. " in text(replace(FITS, reductions=TOO_LARGE.reductions))
+    assert "There is room for this:\n  1. " in text(replace(FITS, reductions=TOO_LARGE.reductions[:1]))
 
 
 def test_a_config_with_much_to_say_stays_under_40_lines_until_all_is_asked_for() -> None:
@@ -165,6 +166,7 @@ def test_a_config_with_much_to_say_stays_under_40_lines_until_all_is_asked_for()
     )
     assert len(text(long).splitlines()) < 40
     assert "more findings (-v shows all)" in text(long)
+    assert "more offers (-v shows all)" in text(long)
     assert text(long, verbose=True).count("[too-large]") == 20
 
 

@@ -1,7 +1,7 @@
 """Every traced step of one FSDP2 rank, predicted: weights exact, each part of the step within what the report promises.
 
-`tests/truth/traces_fsdp.jsonl`: each block a unit, then the root; no autocast; `param_dtype` as gathered, then gradients are reduced
-in `reduce_dtype`, float32 unless said; the batch is each rank's.
+`tests/truth/traces_fsdp.jsonl`: each block a unit, then the root; no autocast; `param_dtype` as gathered, gradients then reduced in
+`reduce_dtype`, float32 unless said; the batch is each rank's.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,7 @@ from preflight.memory.step import walk
 from preflight.schema import check
 from preflight.spec import Spec
 from preflight.units import GIB
-from tests import truth_rows
+from tests import accuracy, truth_rows
 
 MEDIAN = 0.001
 WORST = 0.005
@@ -35,20 +34,12 @@ GPU = catalog.gpu("h200-141gb")  # any card with fused attention, as the traces 
 _LINES = (Path(__file__).parent / "truth" / "traces_fsdp.jsonl").read_text(encoding="utf-8").splitlines()
 
 
-def spec(row: truth_rows.Row) -> dict[str, Any]:
-    """The canonical spec of the traced step."""
-    parallel: dict[str, Any] = {"gpus": row["gpus"], "strategy": "fsdp", "reshard": row.get("reshard_after_forward", True)}
-    if "param_dtype" in row:
-        parallel |= {"compute": row["param_dtype"], "reduce": row.get("reduce_dtype", "fp32")}
-    return {**truth_rows.spec(row), "parallel": parallel}
-
-
-ROWS = [row for row in map(json.loads, _LINES) if family(catalog.network(spec(row)["model"]["name"]).family)]
+ROWS = [row for row in map(json.loads, _LINES) if family(catalog.network(accuracy.fsdp_spec(row)["model"]["name"]).family)]
 EACH = pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
 
 
 def _job(row: truth_rows.Row) -> Job:
-    return job(Spec.from_mapping(spec(row)), GPU)
+    return job(Spec.from_mapping(accuracy.fsdp_spec(row)), GPU)
 
 
 def _parts(row: truth_rows.Row) -> dict[str, int]:
@@ -71,7 +62,7 @@ def _parts(row: truth_rows.Row) -> dict[str, int]:
 
 @EACH
 def test_the_spec_of_a_row_is_legal(row: truth_rows.Row) -> None:
-    assert check(spec(row), "spec") == []
+    assert check(accuracy.fsdp_spec(row), "spec") == []
 
 
 @EACH
@@ -99,7 +90,7 @@ def test_the_median_error_of_the_peak() -> None:
 
 
 def _error(row: truth_rows.Row) -> float:
-    phases = judge(Spec.from_mapping(spec(row)), GPU, 0.7).memory.phases
+    phases = judge(Spec.from_mapping(accuracy.fsdp_spec(row)), GPU, 0.7).memory.phases
     step = next(phase for phase in phases if phase.name == "step")
     assert step.allocated_bytes is not None
     return float(step.allocated_bytes / (row["peak_gib"] * GIB) - 1)

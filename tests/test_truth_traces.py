@@ -8,7 +8,6 @@ import pytest
 
 from preflight import catalog
 from preflight.job import Job, job
-from preflight.judge import judge
 from preflight.memory.budget import residents
 from preflight.memory.model import Model, build, family
 from preflight.memory.optimizer import optimizer
@@ -17,7 +16,7 @@ from preflight.memory.step import walk
 from preflight.schema import check
 from preflight.spec import Spec
 from preflight.units import GIB
-from tests import truth_rows
+from tests import accuracy, truth_rows
 
 MEDIAN = 0.01
 WEIGHTS = 0.001
@@ -68,28 +67,8 @@ def test_each_part_of_the_step(row: truth_rows.Row) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
 def test_the_reported_step_is_the_traced_peak(row: truth_rows.Row) -> None:
-    assert abs(_error(row)) <= TOLERANCE
+    assert abs(accuracy.error(truth_rows.spec(row), row)) <= TOLERANCE
 
 
 def test_the_median_error_of_the_peak() -> None:
-    assert median(abs(_error(row)) for row in ROWS) <= MEDIAN
-
-
-def test_a_table_of_results(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the errors are, family by family: printed for whoever reads the log."""
-    errors: dict[str, list[float]] = {}
-    for row in ROWS:
-        errors.setdefault(truth_rows.family(row), []).append(_error(row))
-    with capsys.disabled():
-        print(f"\n{'family':<14}{'cases':>6}{'median':>9}{'worst':>9}{'bias':>9}")
-        for name, found in sorted(errors.items()):
-            sizes = sorted(abs(e) for e in found)
-            print(f"{name:<14}{len(found):>6}{median(sizes):>9.2%}{sizes[-1]:>9.2%}{sum(found) / len(found):>+9.2%}")
-    assert errors
-
-
-def _error(row: truth_rows.Row) -> float:
-    phases = judge(Spec.from_mapping(truth_rows.spec(row)), GPU, 0.7).memory.phases
-    step = next(phase for phase in phases if phase.name == "step")
-    assert step.allocated_bytes is not None
-    return float(step.allocated_bytes / (row["peak_gib"] * GIB) - 1)
+    assert median(abs(accuracy.error(truth_rows.spec(row), row)) for row in ROWS) <= MEDIAN

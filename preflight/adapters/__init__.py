@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 from preflight.adapters.reading import Adapter, Assumed, Reading
 from preflight.document import Document
@@ -14,14 +15,23 @@ __all__ = ["ADAPTERS", "Adapter", "Assumed", "Reading", "by_name", "detect"]
 ADAPTERS = ("native", "wan-lora", "diffsr", "hunyuandit")
 
 
+def documentation(name: str) -> str:
+    """What the adapter called `name` reads: its file's docstring."""
+    return _module(name).__doc__ or ""
+
+
 def by_name(name: str) -> Adapter:
     """The adapter called `name`. Raises ConfigError ("unknown-adapter") with the name that was probably meant."""
     if name not in ADAPTERS:
         guess = did_you_mean(name, ADAPTERS)
         hint = f"did you mean {guess}?" if guess else f"there are {', '.join(ADAPTERS)}."
         raise ConfigError(Finding(id="unknown-adapter", severity="error", message=f"unknown adapter {name!r}: {hint}"))
-    adapter: Adapter = import_module(f"preflight.adapters.{name.replace('-', '_')}").ADAPTER
+    adapter: Adapter = _module(name).ADAPTER
     return adapter
+
+
+def _module(name: str) -> Any:
+    return import_module(f"preflight.adapters.{name.replace('-', '_')}")
 
 
 def detect(document: Document) -> Adapter:

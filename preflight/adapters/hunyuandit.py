@@ -70,8 +70,8 @@ FIELDS = (
     Field(path="_infer_mode", keys=("infer_mode",), convert=choice("a mode", {"fa": "fa", "torch": "torch", "trt": "trt"}),
           default="fa", source=CONFIG),
     Field(path="_multireso", keys=("multireso",), convert=flag(), default=False, source=CONFIG),
-    Field(path="_every", keys=("ckpt_every",), convert=steps, default=100_000, source=CONFIG),
-    Field(path="_latest_every", keys=("ckpt_latest_every",), convert=steps, default=10_000, source=CONFIG),
+    Field(path="save.every", keys=("ckpt_every",), convert=steps, default=100_000, source=CONFIG),
+    Field(path="save.latest_every", keys=("ckpt_latest_every",), convert=steps, default=10_000, source=CONFIG),
     Field(path="save.every_epochs", keys=("ckpt_every_n_epoch",), convert=flag_text(count())),
     Field(path="save.optimizer", keys=("save_optimizer_state",), convert=flag(), default=False, source=CONFIG),
     Field(path="_samples", keys=("sample_images", "sample", "samples", "sample_at_checkpoint", "sample_images_multi_gpu"),
@@ -79,7 +79,7 @@ FIELDS = (
     Field(path="sample.steps", keys=("infer_steps",), convert=side),
     Field(path="schedule.samples", keys=("sample_limit",), convert=flag_text(count())),
     Field(path="schedule.epochs", keys=("epochs",), convert=flag_text(count()), default=100, source=CONFIG),
-    Field(path="_iterations", keys=("max_training_steps",), convert=flag_text(count()), default=10_000_000, source=CONFIG),
+    Field(path="schedule.steps", keys=("max_training_steps",), convert=flag_text(count()), default=10_000_000, source=CONFIG),
     Field(path="schedule.warmup", keys=("warmup_num_steps",), convert=flag_text(count(0))),
     Field(path="data.workers", keys=("num_workers",), convert=flag_text(count(0, COUNT))),
     Field(path="paths.train", keys=("index_file",), convert=place()),
@@ -95,7 +95,8 @@ NO_EFFECT = (
     "no_learn_sigma", "predict_type", "noise_schedule", "beta_start", "beta_end", "sigma_small", "mse_loss_weight_type",
     "model_var_type", "noise_offset", "prompt", "model_root", "dit_weight", "controlnet_weight", "load_key", "target_ratios",
     "cfg_scale", "negative", "onnx_workdir", "sampler", "enhance", "no_enhance", "load_4bit", "lang", "lr",
-    "gc_interval", "log_every", "global_seed", "warmup_min_lr", "weight_decay", "rope_img", "rope_real", "uncond_p", "uncond_p_t5", "uncond_p_img",
+    "gc_interval", "log_every", "global_seed", "warmup_min_lr", "weight_decay",
+    "rope_img", "rope_real", "uncond_p", "uncond_p_t5", "uncond_p_img",
     "resume", "resume_ema_root", "no_strict", "random_flip", "reset_loader", "reso_step",
     "random_shrink_size_cond", "merge_src_cond", "ema_dtype", "ema_decay", "ema_warmup", "ema_warmup_power", "ema_reset_decay",
     "deepspeed", "deepspeed_config", "local_rank", "deepspeed_optimizer", "remote_device", "server_name", "server_port",
@@ -174,6 +175,7 @@ def read(document: Document) -> Reading:
     run.put("data.text", "online")
     _parallel(run)
     _phases(run)
+    _attention(run)
     _remarks(run)
     return run.reading(_inverse)
 
@@ -257,9 +259,7 @@ def _parallel(run: Draft) -> None:
 
 
 def _phases(run: Draft) -> None:
-    # The trainer counts forward passes, of which `accumulation` make an optimizer step.
-    for path, counted in {"save.every": "_every", "save.latest_every": "_latest_every", "schedule.steps": "_iterations"}.items():
-        run.put(path, max(1, run.get(counted) // run.get("train.accumulation")), like=counted)
+    run.put("schedule.unit", "pass")  # train_steps counts forward passes, of which grad-accu-steps make an optimizer step
     run.put("save.final", True)
     if run.get("train.method") == "lora":
         run.put("save.optimizer", False)  # save_lora_weight: the adapters alone
@@ -272,6 +272,11 @@ def _phases(run: Draft) -> None:
     run.put("sample.final", True)
     run.put("sample.batch", 1)
     run.put("sample.guidance", False)  # p_sample_loop without a null prompt
+
+
+def _attention(run: Draft) -> None:
+    if run.get("_infer_mode") == "fa" or run.get("_flash"):  # use_flash_attn = args.infer_mode == "fa" or args.use_flash_attn
+        run.put("train.attention", "flash-attn", like="_flash" if "_flash" in run.origins else None)
 
 
 def _remarks(run: Draft) -> None:

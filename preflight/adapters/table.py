@@ -64,18 +64,20 @@ class Table:
 
     def find(self, parts: tuple[str, ...]) -> Field | bool:
         """The field that the user's `parts` name, True when they change no memory, False when nobody knows them."""
-        names = self.locate(parts)
-        while names:
-            key = ".".join(names)
+        names = [".".join(name) for name in self._shortened(self.locate(parts))]
+        for key in names:
             for entry in self.fields:
                 if key in entry.keys:
                     return entry
-            if any(fnmatchcase(key, pattern) for pattern in self.no_effect):
-                return True
+        return any(fnmatchcase(key, pattern) for key in names for pattern in self.no_effect)
+
+    def _shortened(self, names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        """`names`, and what is left of them without the sections that only group keys."""
+        while names:
+            yield names
             if names[0] not in self.sections:
-                return False
+                return
             names = names[1:]
-        return False
 
     def suggest(self, parts: tuple[str, ...]) -> str | None:
         """The key, as this table has it, whose last word is much like that of `parts`; the same block's first."""
@@ -259,13 +261,21 @@ def _hear(result: Draft, parts: tuple[str, ...], raw: Any, entry: Field) -> None
 def _settle(result: Draft, path: str, voices: list[Said]) -> None:
     loudest = max(voice.field.precedence for voice in voices)
     voices[:] = [voice for voice in voices if voice.field.precedence == loudest]
+    severity = DISAGREEING.get(path.partition(".")[0], "error")
+    if severity is None:
+        voices.sort(key=partial(_rank, result.table))
     first = voices[0]
-    severity = DISAGREEING.get(path.split(".")[0], "error")
     for other in voices[1:]:
         if other.value != first.value and severity is not None:
             result.findings.append(_conflict(result.document, first, other, severity))
     result.settled[path] = first.value
     result.origins[path] = first.key
+
+
+def _rank(table: Table, said: Said) -> int:
+    """How far down its field's list of keys the one stands that the user chose."""
+    name = ".".join(("", *table.locate(tuple(said.key.split(".")))))
+    return next((number for number, key in enumerate(said.field.keys) if name.endswith(f".{key}")), len(said.field.keys))
 
 
 def _conflict(document: Document, first: Said, other: Said, severity: Severity) -> Finding:

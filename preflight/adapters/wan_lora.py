@@ -140,7 +140,8 @@ FIELDS = (
     Field(path="save.every", convert=whole(1, STEPS),
           keys=("save_steps", "checkpointing_steps", "save_every", "checkpoint_every", "save_interval", "save_every_n_steps",
                 "checkpoint_steps", "checkpoint_interval")),
-    Field(path="save.every_epochs", keys=("save_epochs", "save_every_n_epochs", "checkpoint_every_n_epochs"), convert=whole(1, STEPS)),
+    Field(path="save.every_epochs", convert=whole(1, STEPS),
+          keys=("save_epochs", "save_every_n_epochs", "checkpoint_every_n_epochs")),
     Field(path="save.keep", keys=("save_total_limit", "checkpoints_total_limit", "keep_last"), convert=whole()),
     Field(path="save.optimizer", keys=("save_optimizer", "save_optimizer_state", "save_state"), convert=flag()),
     Field(path="schedule.samples", keys=("train_samples", "num_train_samples"), convert=count()),
@@ -277,6 +278,9 @@ def _remarks(run: Draft) -> None:
             "Wan2.2 A14B has two experts of 14B each; one is counted, because trainers load and train one expert a run.",
             at="model.name",
         )
+    if run.get("_t5_fsdp") and run.get("data.text") == "offloaded":
+        message = "T5 is on the CPU, so there is nothing on the GPUs that sharding it could divide."
+        run.note("note", "t5-fsdp", message, at="_t5_fsdp", fix="leave t5_fsdp out, or T5 on the GPUs")
     if run.get("_t5_fsdp") and run.get("data.text") == "online":
         run.note("warning", "t5-fsdp", "sharding of T5 is not counted: a whole T5 is, on every GPU.", at="_t5_fsdp")
 

@@ -1,13 +1,15 @@
-"""The smaller runs that the trainer and the network would accept: batch, resolution, frames, each in its own legal steps."""
+"""The shapes that the trainer and the network would accept: batch, resolution, frames, each in its own legal steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from preflight.job import Job
 from preflight.spec import Sample, Spec
+
+SQUARENESS = 0.06  # two sizes are of one aspect when their ratios differ by less: 832×480 and 1280×720 do by 0.026
+GROWTH = 4  # how many times longer a side or a clip is looked at; nobody asks for more than the nearest step anyway
+GROWTH_BATCH = 4096
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,9 +21,10 @@ class Candidate:
     height: int
     width: int
 
-    @property
-    def pixels(self) -> int:
-        return self.frames * self.height * self.width
+def present(spec: Spec) -> Candidate:
+    """The shape as it is."""
+    data = spec.data
+    return Candidate(batch=spec.train.batch, frames=data.frames, height=data.height, width=data.width)
 
 
 def batches(job: Job, *, accumulates: bool) -> list[int]:
@@ -41,25 +44,65 @@ def frames(job: Job) -> list[int]:
 
 
 def sizes(job: Job) -> list[tuple[int, int]]:
-    """Smaller (height, width) on the network's grid, largest first, the aspect kept to the nearest legal width."""
+    """Smaller (height, width), largest first, the aspect kept to the nearest legal size.
+
+    From a size that the network's authors trained at these are the other ones of its aspect, and only below them every step of
+    the network's grid; from any other size they are all on the grid.
+    """
+    data, trained = job.spec.data, _trained(job)
+    below = [size for size in trained if size[0] * size[1] < data.height * data.width]
+    height, width = below[-1] if below else (data.height, data.width)
+    return below + [size for size in reversed(_grid(job, 1, height - 1)) if size[1] <= width]
+
+
+def larger_batches(job: Job) -> list[int]:
+    """Larger batches, smallest first: those that keep the effective batch where the run accumulates, else every one."""
+    train = job.spec.train
+    if train.accumulation == 1:
+        return list(range(train.batch + 1, max(GROWTH_BATCH, train.batch * GROWTH) + 1))
+    samples = train.batch * train.accumulation
+    return [batch for batch in range(train.batch + 1, samples + 1) if samples % batch == 0]
+
+
+def larger_frames(job: Job) -> list[int]:
+    """Larger numbers of frames in the VAE's steps, smallest first, up to what the network was trained on; none for images."""
+    now, steps = job.spec.data.frames, job.steps
+    if now <= 1:
+        return []
+    most = job.network.max_frames or now * GROWTH
+    return list(range(steps.frames_below(now) + steps.frames, most + 1, steps.frames))
+
+
+def larger_sizes(job: Job) -> list[tuple[int, int]]:
+    """Larger (height, width), smallest first; from a size the authors trained at only the other ones of its aspect."""
+    data, trained = job.spec.data, _trained(job)
+    if trained:
+        return [size for size in reversed(trained) if size[0] * size[1] > data.height * data.width]
+    return [size for size in _grid(job, data.height + 1, data.height * GROWTH) if size[1] >= data.width]
+
+
+def _trained(job: Job) -> list[tuple[int, int]]:
+    """The authors' sizes of the run's aspect, largest first; none where the run's own is not one of them."""
+    data, known = job.spec.data, [tuple(size) for size in job.network.trained_sizes]
+    if (data.height, data.width) not in known:
+        return []
+    aspect = data.width / data.height
+    alike = [(height, width) for height, width in known if abs(width / height / aspect - 1) < SQUARENESS]
+    return sorted(alike, key=lambda size: size[0] * size[1], reverse=True)
+
+
+def _grid(job: Job, lowest: int, highest: int) -> list[tuple[int, int]]:
+    """Sizes on the network's grid with a height in the range, smallest first, the width nearest to the run's aspect."""
     data, step = job.spec.data, job.steps.pixels
-    found = []
-    for height in range((data.height - 1) // step * step, 0, -step):
-        width = max(step, round(data.width * height / data.height / step) * step)
-        if width <= data.width:
-            found.append((height, width))
-    return found
+    heights = range(max(step, -(-lowest // step) * step), highest + 1, step)
+    return [(height, max(step, round(data.width * height / data.height / step) * step)) for height in heights]
 
 
-def grid(job: Job, kinds: tuple[str, ...], *, accumulates: bool) -> list[Candidate]:
-    """Every combination of what may change ("batch", "frames", "size"); the rest stays as it is."""
-    data, now = job.spec.data, job.spec.train.batch
-    return [
-        Candidate(batch=b, frames=f, height=h, width=w)
-        for b in (batches(job, accumulates=accumulates) if "batch" in kinds else [now])
-        for f in (frames(job) if "frames" in kinds else [data.frames])
-        for h, w in (sizes(job) if "size" in kinds else [(data.height, data.width)])
-    ]
+def joint(job: Job, limit: int = 4000) -> list[tuple[int, int, int]]:
+    """(frames, height, width) with fewer of all, most pixels first; thinned where there are more than `limit`."""
+    found = [(count, *size) for count in frames(job) for size in sizes(job)]
+    found.sort(key=lambda shape: (shape[0] * shape[1] * shape[2], shape[0]), reverse=True)
+    return found[:: -(-len(found) // limit)] if found else []
 
 
 def apply(spec: Spec, candidate: Candidate, *, accumulates: bool = True) -> Spec:
@@ -68,7 +111,9 @@ def apply(spec: Spec, candidate: Candidate, *, accumulates: bool = True) -> Spec
     Samples drawn during training shrink along: they are never larger than what is trained on.
     """
     train, data = spec.train, spec.data
-    accumulation = train.batch * train.accumulation // candidate.batch if accumulates else train.accumulation
+    accumulation = train.accumulation
+    if accumulates and candidate.batch != train.batch:
+        accumulation = max(1, train.batch * train.accumulation // candidate.batch)
     train = replace(train, batch=candidate.batch, accumulation=accumulation)
     data = replace(data, frames=candidate.frames, height=candidate.height, width=candidate.width)
     return replace(spec, train=train, data=data, sample=_within(spec.sample, candidate))
@@ -83,18 +128,3 @@ def _within(sample: Sample | None, candidate: Candidate) -> Sample | None:
     if sample.height is None or sample.width is None or sample.height * sample.width <= candidate.height * candidate.width:
         return sample
     return replace(sample, height=candidate.height, width=candidate.width)
-
-
-def changes(before: Spec, after: Spec) -> dict[str, Any]:
-    """Canonical dotted keys that differ, with their new values."""
-    was, now = dict(_leaves(before.to_mapping())), dict(_leaves(after.to_mapping()))
-    return {key: value for key, value in now.items() if was.get(key) != value}
-
-
-def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in data.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, dict) and path != "model.dims":
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path, value

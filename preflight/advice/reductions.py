@@ -1,133 +1,201 @@
-"""Reductions of batch, resolution and frames that were judged again and fit; where none does, what fills the memory."""
+"""What makes a config fit that does not: offers that were judged again, and where none is found, why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from math import log
 from typing import Any
 
-from preflight.advice.candidates import apply, changes, grid
-from preflight.advice.search import fitting
-from preflight.advice.switches import switches
-from preflight.finding import ConfigError, Finding
-from preflight.judge import Judgement, judge_job
+from preflight.advice.elsewhere import elsewhere
+from preflight.advice.moves import FREE, LOSSY, SLOWER, Move, moves
+from preflight.advice.search import Search
+from preflight.advice.words import changes, loss, words
+from preflight.finding import Finding
+from preflight.judge import Judgement
 from preflight.report import Reduction
 from preflight.spec import Spec
-from preflight.units import gib
 
-Spell = Callable[[Mapping[str, Any]], dict[str, Any]]
+OFFERS = 6  # as many as a person compares
+JOINT = "frames and size"  # looked at where neither alone is enough
+MUCH = log(1.5)  # an offer that leaves out half as many pixels again as another is not worth a line
+WIDEST = 3  # moves in one offer, before all that help are taken together
 
-ALONE = (("batch",), ("frames",), ("size",))
-TOGETHER = (("batch", "frames"), ("batch", "size"), ("frames", "size"), ("batch", "frames", "size"))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Restated:
+    """Changes in the user's own `keys`, and the `spec` that the trainer's adapter reads from the config with them."""
+
+    keys: Mapping[str, Any]
+    spec: Spec
 
 
-def reductions(judgement: Judgement, threshold: float, spell: Spell) -> tuple[tuple[Reduction, ...], tuple[Finding, ...]]:
-    """Offers, cheapest first, and what to say beside them.
+Restate = Callable[[Mapping[str, Any]], Restated | None]
 
-    Each kind alone; the kinds together only where none alone is enough. When none helps, a finding names what fills the
-    memory, and the switches (caching, checkpointing, offload, sharding) that would make room; they are offered where the
-    trainer has keys for them.
+
+def reductions(judgement: Judgement, threshold: float, restate: Restate) -> tuple[tuple[Reduction, ...], tuple[Finding, ...]]:
+    """Offers, the least costly first, and what to say beside them.
+
+    Single changes; where none without a loss in the result is enough, the cheapest pairs of such, then triples, then all together;
+    and beside them what changes the result, alone and with the moves that make the change smaller. `restate` answers None for
+    changes that the trainer has no keys for. Where nothing helps, a finding names what fills the memory and where it would fit.
     """
-    advisor = _Advisor(judgement=judgement, threshold=threshold, spell=spell)
-    offers = tuple(advisor.offers(ALONE)) or tuple(advisor.offers(TOGETHER))
-    if offers:
-        return offers, ()
-    words, switched = advisor.switched()
-    return switched, (_filling(judgement, words),)
+    advisor = _Advisor(search=Search(job=judgement.case.job, threshold=threshold), restate=restate)
+    found = advisor.offers()
+    if found:
+        return tuple(found), ()
+    return (), (elsewhere(judgement, threshold),)
+
+
+Sets = list[tuple[Move, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Advisor:
-    judgement: Judgement
-    threshold: float
-    spell: Spell
+    search: Search
+    restate: Restate
 
     @property
     def spec(self) -> Spec:
-        return self.judgement.case.job.spec
+        return self.search.job.spec
 
-    def offers(self, kinds: Sequence[tuple[str, ...]]) -> Iterator[Reduction]:
-        """The largest run of each kind that fits, where the trainer has keys for it."""
-        accumulates = bool(self.spell({"train.accumulation": self.spec.train.accumulation + 1}))
-        for kind in kinds:
-            candidates = grid(self.judgement.case.job, kind, accumulates=accumulates)
-            candidates.sort(key=lambda c: (c.pixels, c.frames, c.batch), reverse=True)
-            specs = [apply(self.spec, c, accumulates=accumulates) for c in fitting(self.judgement.case, candidates)]
-            found = self._largest(specs)
-            if found is not None:
-                yield from self._offer(*found, _words(self.spec, found[0]))
+    def offers(self) -> list[Reduction]:
+        """At most OFFERS, in the order of what they cost."""
+        known = [move for move in self._moves() if self._sayable(move)]
+        harmless = [move for move in known if move.tier < LOSSY]
+        lossy = [move for move in known if move.tier == LOSSY]
+        alone = self._settled((move,) for move in known if move.name != JOINT)
+        found = dict(alone)
+        if not any(move.tier < LOSSY for kept in alone for move in kept):
+            together = self._together(harmless)
+            found |= together
+            found |= self._beside(harmless, lossy, whole=not together)
+        return self._stated(found)
 
-    def switched(self) -> tuple[str, tuple[Reduction, ...]]:
-        """The fewest switches that make the run fit as it is, each with those before it: in words, and as an offer."""
-        told: list[str] = []
-        for words, spec in switches(self.spec):
-            told.append(words)
-            peak = self._peak(spec)
-            if peak is not None:
-                return ", ".join(told), tuple(self._offer(spec, peak, ", ".join(told)))
-        return "", ()
+    def _moves(self) -> tuple[Move, ...]:
+        accumulates = self.restate({"train.accumulation": self.spec.train.accumulation + 1}) is not None
+        return moves(accumulates=accumulates)
 
-    def _largest(self, specs: list[Spec]) -> tuple[Spec, int] | None:
-        """The first of `specs`, from large to small, that fits in every phase, and its peak.
+    def _sayable(self, move: Move) -> bool:
+        """Whether the move has a step, and the trainer has keys for it."""
+        after = self.search.fully(self.spec, (move,))
+        return after is not None and said(self.spec, after, (move,), self.restate) is not None
 
-        Their training steps fit; another phase may not, and it too needs less the smaller the run: so halve the list.
-        """
-        low, high, found = 0, len(specs), None
-        while low < high:
-            middle = (low + high) // 2 if low else 0
-            peak = self._peak(specs[middle])
-            if peak is not None:
-                found, high = (specs[middle], peak), middle
-            else:
-                low = middle + 1
+    def _settled(self, sets: Iterable[tuple[Move, ...]]) -> dict[tuple[Move, ...], Spec]:
+        """The sets that make the run fit; none that does without one of its moves."""
+        found: dict[tuple[Move, ...], Spec] = {}
+        for chosen in sets:
+            if any(set(known) <= set(chosen) for known in found):
+                continue
+            spec = self.search.settled(chosen)
+            if spec is not None:
+                found[chosen] = spec
         return found
 
-    def _peak(self, spec: Spec) -> int | None:
-        """The peak of the changed run, judged anew; None when it does not fit after all."""
-        try:
-            again = judge_job(self.judgement.case.job.with_spec(spec), self.threshold)
-        except ConfigError:
-            return None
-        return again.memory.peak_bytes if again.verdict == "fits" else None
+    def _together(self, harmless: Sequence[Move]) -> dict[tuple[Move, ...], Spec]:
+        """The cheapest pairs of moves that leave the result as it is, else triples, else all that it takes."""
+        chosen = self._compatible(harmless)
+        full = self.search.fully(self.spec, chosen)
+        if full is None or not self.search.fits(full):
+            return {}
+        for size in range(2, WIDEST + 1):
+            found = self._settled(sorted(combinations(harmless, size), key=_tiers))
+            if found:
+                return dict(list(found.items())[: OFFERS // 2])
+        return self._bundled(harmless, ())
 
-    def _offer(self, after: Spec, peak: int, words: str) -> Iterator[Reduction]:
-        """The offer in the user's own keys; none where the trainer has no key for a part of it."""
-        changed = changes(self.spec, after)
-        if all(self.spell(part) for part in _parts(changed)):
-            yield Reduction(changes=changed, keys=self.spell(changed), peak_bytes=peak, summary=words)
+    def _bundled(self, harmless: Sequence[Move], lossy: tuple[Move, ...]) -> dict[tuple[Move, ...], Spec]:
+        """All that helps together, less what is not needed: the dearest is left out first."""
+        chosen = self._compatible(harmless)
+        if not (chosen or lossy):
+            return {}
+        best = self.search.settled((*chosen, *lossy))
+        if best is None:
+            return {}
+        for move in reversed(chosen):
+            fewer = tuple(other for other in chosen if other is not move)
+            spec = self.search.settled((*fewer, *lossy)) if fewer or lossy else None
+            if spec is not None and loss(self.spec, spec) <= loss(self.spec, best) + 1e-9:
+                chosen, best = fewer, spec
+        return {(*chosen, *lossy): best}
+
+    def _compatible(self, harmless: Sequence[Move]) -> tuple[Move, ...]:
+        """Those of the moves that still have a step after the ones before them."""
+        chosen: tuple[Move, ...] = ()
+        for move in harmless:
+            if self.search.fully(self.spec, (*chosen, move)) is not None:
+                chosen = (*chosen, move)
+        return chosen
+
+    def _beside(self, harmless: Sequence[Move], lossy: Sequence[Move], *, whole: bool) -> dict[tuple[Move, ...], Spec]:
+        """Changes to the result made smaller by moves that leave it alone.
+
+        With what is free, with the one that saves most, and where those that are not lossy cannot do it, with all of them.
+        """
+        free = [move for move in harmless if move.tier == FREE]
+        saving = sorted(harmless, key=lambda move: self.search.peak(self.search.fully(self.spec, (move,)) or self.spec))
+        found: dict[tuple[Move, ...], Spec] = {}
+        for change in lossy:
+            if change.name == JOINT and (found or not whole):
+                continue
+            found |= self._bundled(free, (change,))
+            found |= self._settled((helper, change) for helper in saving[:1])
+            found |= self._bundled(harmless, (change,)) if whole else {}
+        return found
+
+    def _stated(self, found: Mapping[tuple[Move, ...], Spec]) -> list[Reduction]:
+        """The offers that the trainer has keys for, judged again from what its adapter makes of them."""
+        order = sorted(found, key=lambda chosen: (round(loss(self.spec, found[chosen]), 2), *_tiers(chosen)))
+        offers: list[Reduction] = []
+        for chosen in order:
+            made = None if self._outdone(chosen, found) else offer(self.search, found[chosen], chosen, self.restate)
+            if made is not None and all(made.changes != other.changes for other in offers):
+                offers.append(made)
+            if len(offers) == OFFERS:
+                break
+        return offers
+
+    def _outdone(self, chosen: tuple[Move, ...], found: Mapping[tuple[Move, ...], Spec]) -> bool:
+        """Whether another set changes the same of the result by much less, or as little with fewer moves."""
+        cost, lossy = loss(self.spec, found[chosen]), _lossy(chosen)
+        same = {other: loss(self.spec, spec) for other, spec in found.items() if other != chosen and _lossy(other) == lossy}
+        return any(cost - less > MUCH or (set(other) < set(chosen) and cost >= less) for other, less in same.items())
 
 
-def _parts(changed: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What must be sayable for an offer to be: each change, the two sides of a size as one."""
-    groups: dict[str, dict[str, Any]] = {}
-    for path, value in changed.items():
-        section, _, name = path.partition(".")
-        groups.setdefault(f"{section}.size" if name in ("height", "width") else path, {})[path] = value
-    yield from groups.values()
-
-
-def _words(before: Spec, after: Spec) -> str:
-    parts = []
-    if after.train.batch != before.train.batch:
-        parts.append(f"batch {before.train.batch} → {after.train.batch}")
-        if after.effective_batch == before.effective_batch:
-            parts.append(f"accumulation {before.train.accumulation} → {after.train.accumulation} (effective batch kept)")
-        else:
-            parts.append(f"effective batch {before.effective_batch} → {after.effective_batch}")
-    if after.data.frames != before.data.frames:
-        parts.append(f"frames {before.data.frames} → {after.data.frames}")
-    if (after.data.height, after.data.width) != (before.data.height, before.data.width):
-        parts.append(f"{before.data.height}×{before.data.width} → {after.data.height}×{after.data.width}")
-    return ", ".join(parts)
-
-
-def _filling(judgement: Judgement, would: str) -> Finding:
-    memory = judgement.memory
-    parts = {name: size for name, size in memory.components.items() if size}
-    largest = max(parts, key=lambda name: parts[name] or 0)
-    message = (
-        f"No smaller batch, resolution or number of frames fits: in the {memory.peak_phase} phase {largest} alone take "
-        f"{gib(parts[largest] or 0)} of the {gib(memory.usable_bytes or 0)} that are usable."
+def offer(search: Search, after: Spec, chosen: Sequence[Move], restate: Restate) -> Reduction | None:
+    """The offer of `after` as the trainer's adapter reads it from the user's keys; None where it has no keys or does not fit."""
+    before = search.job.spec
+    restated = said(before, after, chosen, restate)
+    if restated is None or not search.fits(restated.spec):
+        return None
+    return Reduction(
+        changes=changes(before, restated.spec),
+        keys=restated.keys,
+        peak_bytes=search.peak(restated.spec),
+        summary=words(before, restated.spec),
     )
-    fix = f"it would fit as it is with {would}" if would else "a larger GPU, or more of them with the weights sharded"
-    return Finding(id="no-reduction", severity="error", message=message, fix=fix)
+
+
+def said(before: Spec, after: Spec, chosen: Sequence[Move], restate: Restate) -> Restated | None:
+    """`after` in the user's keys, when they say all that the moves need."""
+    changed = changes(before, after)
+    restated = restate(changed)
+    if restated is None:
+        return None
+    now = changes(before, restated.spec)
+    needed = {path for move in chosen for path in move.needs} & changed.keys()
+    return restated if all(now.get(path) == changed[path] for path in needed) else None
+
+
+def _lossy(chosen: Sequence[Move]) -> set[str]:
+    return {move.name for move in chosen if move.tier == LOSSY}
+
+
+def _tiers(chosen: Sequence[Move]) -> tuple[int, int, int]:
+    """What a set of moves costs: how much slower, how many moves, and the order of the table."""
+    slower = [move for move in chosen if move.tier >= SLOWER]
+    return (len(slower), len(chosen), sum(_ORDER.index(move.name) for move in slower) or sum(_ORDER.index(m.name) for m in chosen))
+
+
+_ORDER = tuple(move.name for move in moves(accumulates=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 from preflight.checks.case import Case
 from preflight.finding import Finding
@@ -17,9 +19,22 @@ def ids() -> tuple[str, ...]:
     return tuple(sorted(name.replace("_", "-") for _, name, _ in iter_modules(__path__) if name not in _HELPERS))
 
 
+def decides(id_: str) -> bool:
+    """Whether an error of this check leaves the memory unknown, so that no verdict can rest on it."""
+    return bool(getattr(_module(id_), "DECIDES", False))
+
+
+def documentation(id_: str) -> str:
+    """What the check asks, why, and what mends it: its docstring."""
+    return inspect.cleandoc(_module(id_).__doc__ or "")
+
+
 def run(case: Case) -> Iterator[Finding]:
     """What every check finds. A finding's `key` is canonical: the pipeline turns it into the user's own and its line."""
     for id_ in ids():
-        module = import_module(f"preflight.checks.{id_.replace('-', '_')}")
-        for severity, message, key, fix in module.check(case):
+        for severity, message, key, fix in _module(id_).check(case):
             yield Finding(id=id_, severity=severity, message=message, key=key, fix=fix)
+
+
+def _module(id_: str) -> Any:
+    return import_module(f"preflight.checks.{id_.replace('-', '_')}")

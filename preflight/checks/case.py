@@ -35,3 +35,8 @@ class Case:
     budget: Budget
     phases: tuple[Phase, ...]
     limits: Limits | None
+
+    @property
+    def attends(self) -> bool:
+        """Whether the network has attention over its tokens."""
+        return "num_attention_heads" in self.job.dims

@@ -1,19 +1,31 @@
 """What does the adapter train?
 
 What: how many linear layers the LoRA targets match, and the parameters that makes.
-Why: Wan's blocks have a self- and a cross-attention, so a list of four names matches eight layers a block.
+Why: a name is matched wherever it occurs: Wan's blocks have a self- and a cross-attention, so four names are eight layers a block,
+twice what counting one attention gives.
+Fix: longer names (attn1.to_q) where only some of the layers were meant.
 """
 
 from __future__ import annotations
 
 from preflight.checks.case import Answers, Case, Found
 from preflight.tape.module import Linear
+from preflight.units import count
 
 
 def check(case: Case) -> Answers:
     lora = case.job.spec.train.lora
     if lora is None or not case.model.adapters:
         return
-    layers = sum(copies for _, m, copies in case.model.network.modules() if isinstance(m, Linear) and m.lora_A is not None)
-    message = f"LoRA of rank {lora.rank} on {layers} layers trains {case.model.trainable_count:,} parameters."
-    yield Found("note", message, "train.lora.targets")
+    hit = [(name, copies) for name, m, copies in case.model.network.modules() if isinstance(m, Linear) and m.lora_A is not None]
+    layers = sum(copies for _, copies in hit)
+    message = f"LoRA of rank {lora.rank} on {layers} layers trains {case.model.trainable_count:,} parameters"
+    blocks = case.job.dims.get("num_layers")
+    several = [target for target in lora.targets if isinstance(blocks, int) and _matched(target, hit) > blocks]
+    if several and isinstance(blocks, int):
+        message += f": {several[0]} alone is {_matched(several[0], hit)} layers in {count(blocks, 'block')}"
+    yield Found("note", f"{message}.", "train.lora.targets")
+
+
+def _matched(target: str, hit: list[tuple[str, int]]) -> int:
+    return sum(copies for name, copies in hit if name == target or name.endswith(f".{target}"))

@@ -118,7 +118,7 @@ def residents(job: Job, model: Model, states: Optimizer) -> Resident:
     spec, share = job.spec, rank(job, model)
     trained, frozen = share.trained, share.frozen
     swapped = min(spec.offload.blocks * share.block, frozen)
-    network = 0 if spec.offload.parameters else frozen - swapped
+    network = frozen - swapped
     return Resident(
         network=network if model.adapters else network + trained,
         adapters=trained if model.adapters else 0,

@@ -6,6 +6,7 @@ from preflight.job import Job
 from preflight.memory.model import Model
 from preflight.memory.rank import Rank, piece, total
 from preflight.tape.parallel import Parallel
+from preflight.tape.quantized import Quantized
 from preflight.tape.sharding import Sharding, padded
 from preflight.tape.tensor import Parameter, Tape
 
@@ -41,4 +42,4 @@ def _shard(parameter: Parameter, ranks: int) -> Parameter:
     rows, *rest = parameter.shape or (1,)
     part = piece((padded(parameter, ranks) // (parameter.numel // rows) // ranks, *rest), parameter.dtype, parameter.copies)
     part.requires_grad = parameter.requires_grad
-    return part
+    return Quantized(part, parameter.form) if isinstance(parameter, Quantized) else part

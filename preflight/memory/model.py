@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
+from preflight.memory.quantization import quantize
 from preflight.networks.network import Network, NotModelled
 from preflight.spec import Lora
 from preflight.tape.module import Checkpointing, Linear, Module
@@ -81,6 +82,7 @@ def build(job: Job, *, extend: bool = True) -> Model:
     for _, tensor in network.parameters():
         if tensor.dtype == "fp32":  # complex parameters keep their type
             tensor.dtype = lora.dtype if lora is not None and tensor.requires_grad else spec.precision.weights
+    quantize(network, spec.precision.quantization, streamed=spec.offload.layers)
     return Model(network=network, adapters=lora is not None)
 
 

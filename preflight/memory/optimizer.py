@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -188,38 +188,41 @@ def _update(chosen: Rule, model: Trained) -> int:
 
 def _per_parameter(chosen: Rule, dtype: str | None) -> Callable[[Parameter], int]:
     """Bytes of all states of one parameter; `dtype` takes the place of its own (torch: zeros_like)."""
-    forms: dict[int, Callable[[Parameter], int]] = {8: _eight_bit(paged=chosen.paged), 16: lambda p: _bytes(p, "bf16")}
-    like = forms.get(chosen.bits or 32)
-
-    def states(p: Parameter) -> int:
-        own = dtype or p.dtype
-        found = chosen.same * (like(p) if like is not None else _bytes(p, own))
-        found += 0 if chosen.paged and p.numel >= MIN_PAGED else chosen.wide * _bytes(p, "fp32")
-        found += chosen.factored * _factors(p, "fp32" if chosen.wide_factors else own)
-        extra = chosen.shift or (chosen.kahan and own != "fp32")
-        return found + (_bytes(p, own) if extra else 0)
-
-    return states
+    return lambda p: sum(state_sizes(chosen, p, dtype))
 
 
-def _eight_bit(*, paged: bool) -> Callable[[Parameter], int]:
-    """One state in 8 bits, and one float32 for each block of it; small tensors stay in float32."""
+def state_sizes(chosen: Rule, p: Parameter, dtype: str | None = None) -> Iterator[int]:
+    """Bytes of each tensor that the optimizer keeps of one parameter."""
+    own = dtype or p.dtype
+    for _ in range(chosen.same):
+        yield from _like(chosen, p, own)
+    if not (chosen.paged and p.numel >= MIN_PAGED):
+        yield from (_bytes(p, "fp32") for _ in range(chosen.wide))
+    for _ in range(chosen.factored):
+        yield from _factors(p, "fp32" if chosen.wide_factors else own)
+    if chosen.shift or (chosen.kahan and own != "fp32"):
+        yield _bytes(p, own)
 
-    def state(p: Parameter) -> int:
-        if p.numel < MIN_8BIT:
-            return _bytes(p, "fp32")
-        codes = 0 if paged and p.numel >= MIN_PAGED else int(rounded(p.numel))
-        return codes + int(rounded(-(-p.numel // BLOCK_8BIT) * BYTES["fp32"]))
 
-    return state
+def _like(chosen: Rule, p: Parameter, own: str) -> Iterator[int]:
+    """One state of the parameter's shape; in 8 bits also a float32 for each block of it, and small tensors stay in float32."""
+    if chosen.bits != 8:
+        yield _bytes(p, "bf16" if chosen.bits == 16 else own)
+    elif p.numel < MIN_8BIT:
+        yield _bytes(p, "fp32")
+    else:
+        if not (chosen.paged and p.numel >= MIN_PAGED):
+            yield int(rounded(p.numel))
+        yield int(rounded(-(-p.numel // BLOCK_8BIT) * BYTES["fp32"]))
 
 
-def _factors(p: Parameter, dtype: str) -> int:
+def _factors(p: Parameter, dtype: str) -> Iterator[int]:
     """A row and a column of the last two dimensions, or the whole of a vector (Shazeer and Stern 2018, arXiv 1804.04235)."""
     if len(p.shape) < 2:
-        return _bytes(p, dtype)
-    rows, columns = p.numel // p.shape[-1], p.numel // p.shape[-2]
-    return int(rounded(rows * BYTES[dtype]) + rounded(columns * BYTES[dtype]))
+        yield _bytes(p, dtype)
+        return
+    for elements in (p.numel // p.shape[-1], p.numel // p.shape[-2]):
+        yield int(rounded(elements * BYTES[dtype]))
 
 
 def _bytes(p: Parameter, dtype: str) -> int:

@@ -31,9 +31,9 @@ class Rank:
 
 
 def whole(job: Job, model: Model) -> Rank:
-    """Every rank has everything."""
-    del job
-    return Rank(trainable=model.trainable, trained=model.trainable_bytes, frozen=model.frozen_bytes, block=model.block_bytes)
+    """Every rank has everything; what is frozen may be in host memory."""
+    frozen = 0 if job.spec.offload.parameters else model.frozen_bytes
+    return Rank(trainable=model.trainable, trained=model.trainable_bytes, frozen=frozen, block=model.block_bytes)
 
 
 def total(parameters: Iterable[Parameter]) -> int:

@@ -48,7 +48,7 @@ def partitioned(job: Job, model: Model, settings: Settings = DEFAULTS) -> Rank:
     return Rank(
         trainable=(piece((_partition(job, model),), dtype),),
         trained=int(rounded(_partition(job, model) * _ranks(job) * element)),
-        frozen=model.frozen_bytes,
+        frozen=0 if job.spec.offload.parameters else model.frozen_bytes,
         block=model.block_bytes,
         # stage_1_and_2.py: temp_grad_buffer_for_gpu_offload
         buffers=int(rounded(largest * element)) if job.spec.offload.optimizer else 0,
@@ -97,7 +97,9 @@ def during_step(job: Job, model: Model, tape: Tape, settings: Settings = DEFAULT
 
 
 def _ranks(job: Job) -> int:
-    return job.spec.parallel.data_parallel
+    """Those that share a sample's tokens take part (deepspeed/runtime/engine.py: dp_process_group=self.seq_data_parallel_group)."""
+    parallel = job.spec.parallel
+    return max(1, parallel.gpus // parallel.tensor)
 
 
 def _dtype(model: Model) -> str:
@@ -117,7 +119,7 @@ def _kept(job: Job, model: Model) -> int:
 
 
 def _part(parameter: Parameter, ranks: int) -> int:
-    return int(rounded(-(-parameter.numel // ranks) * BYTES[parameter.dtype])) * parameter.copies
+    return int(rounded(-(-parameter.nbytes // ranks))) * parameter.copies
 
 
 def _sub_groups(elements: int, size: int) -> Iterator[int]:

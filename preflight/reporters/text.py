@@ -27,9 +27,11 @@ COUNTED: Mapping[str, str] = {
     "cannot-judge": "not judged",
 }
 SEVERITIES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow", "note": "dim"}
-# How many lines findings and reductions may take before the rest is folded; with all else a config stays under 40.
-FINDING_LINES, REDUCTION_LINES, NOTE_LINES = 9, 8, 3
+# How many lines findings and notes may take before the rest is folded; offers take what is left of a page.
+FINDING_LINES, NOTE_LINES, PAGE = 9, 3, 39
 NOTE_WIDTH = 116
+# (there is room, it does not fit) -> (one offer, several)
+OFFERED = (("There is room for this:", "There is room for any one of these:"), ("This fits:", "Any one of these fits:"))
 
 # A config may hold any character; on a terminal a control character is shown, not obeyed.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
@@ -46,27 +48,26 @@ def render(report: Report, style: Style = PLAIN) -> str:
     return _coloured(lines) if style.colour else "".join(_plain(line) for line in lines)
 
 
-def _result(result: Result, style: Style) -> Iterator[Line]:
-    if result.header is not None:
-        yield ((result.header, "bold"),)
-    yield _verdict(result, style)
+def _result(result: Result, style: Style) -> list[Line]:
+    """One config's page: under 40 lines, unless all is asked for."""
+    lines: list[Line] = [((result.header, "bold"),)] if result.header is not None else []
+    lines.append(_verdict(result, style))
     if result.memory.peak_bytes is not None:
-        yield ()
-        yield from _bars(result.memory, style)
-        yield from _facts(result.memory, style)
+        lines += [(), *_bars(result.memory, style), *_facts(result.memory, style)]
     by_severity = sorted(result.findings, key=lambda finding: tuple(SEVERITIES).index(finding.severity))
     loud = [f for f in by_severity if f.severity != "note" or style.verbose]
     if loud:
-        yield from [()] if result.memory.peak_bytes is not None else []
-        yield from _fold([list(_finding(result.config, f)) for f in loud], FINDING_LINES, "findings", style)
-    if result.reductions:
-        yield ()
-        yield (("Any one of these fits:" if len(result.reductions) > 1 else "This fits:", "bold"),)
-        yield from _fold([list(_reduction(r)) for r in result.reductions], REDUCTION_LINES, "changes", style)
+        lines += [()] if result.memory.peak_bytes is not None else []
+        lines += _fold([list(_finding(result.config, f)) for f in loud], FINDING_LINES, "findings", style)
     notes = [f for f in result.findings if f.severity == "note"]
-    if notes and not style.verbose:
-        yield ()
-        yield from _notes(notes)
+    tail = [(), *_notes(notes)] if notes and not style.verbose else []
+    if result.reductions:
+        many = len(result.reductions) > 1
+        title = OFFERED[result.verdict == "does-not-fit"][many]
+        lines += [(), ((title, "bold"),)]
+        offers = [list(_reduction(number, r)) for number, r in enumerate(result.reductions, 1)]
+        lines += _fold(offers, PAGE - 1 - len(lines) - len(tail), "offers", style)
+    return lines + tail
 
 
 def _verdict(result: Result, style: Style) -> Line:
@@ -130,28 +131,18 @@ def _finding(config: str, finding: Finding) -> Iterator[Line]:
         yield ((f"    fix: {finding.fix}", "green"),)
 
 
-def _reduction(reduction: Reduction) -> Iterator[Line]:
-    yield (("  # ", "dim"), (f"{reduction.summary}: {gib(reduction.peak_bytes)}", ""))
-    for line in _yaml(reduction.keys).splitlines():
-        yield ((f"  {line}", "green"),)
+def _reduction(number: int, reduction: Reduction) -> Iterator[Line]:
+    yield ((f"  {number}. ", "dim"), (f"{reduction.summary}: {gib(reduction.peak_bytes)}", ""))
+    if reduction.keys:
+        yield ((f"     {', '.join(f'{key}: {_yaml(value)}' for key, value in reduction.keys.items())}", "green"),)
 
 
-def _yaml(keys: Mapping[str, Any]) -> str:
-    """The user's dotted keys as the YAML to paste: nested where the key is, a line for each innermost block."""
-    import io
-
+def _yaml(value: Any) -> str:
+    """A value as YAML writes it on one line."""
     import yaml
 
-    tree: dict[str, Any] = {}
-    for dotted, value in keys.items():
-        *parents, last = dotted.split(".")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = list(value) if isinstance(value, tuple) else value
-    dumper = yaml.SafeDumper(io.StringIO(), default_flow_style=None, sort_keys=False)
-    root = dumper.represent_mapping("tag:yaml.org,2002:map", tree, flow_style=False)
-    return yaml.serialize(root, Dumper=yaml.SafeDumper, allow_unicode=True, width=10_000) if tree else ""
+    plain = list(value) if isinstance(value, tuple) else value
+    return str(yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000)).removesuffix("...\n").strip()
 
 
 def _notes(notes: Sequence[Finding]) -> Iterator[Line]:

@@ -77,7 +77,7 @@ class Meter:
         self.segment = Segment()
         self._open()
 
-    def allocate(self, nbytes: Size) -> None:
+    def allocate(self, nbytes: Size) -> Any:
         live = self.live + nbytes
         self.live = live
         if live > self._peak:
@@ -92,6 +92,9 @@ class Meter:
 
     def free(self, nbytes: Size) -> None:
         self.live = self.live - nbytes
+
+    def release(self, block: Any) -> None:
+        """What `allocate` answered is free again; here it answers nothing."""
 
     def part(self, name: str) -> None:
         """Begin the part `name` of the step; the one before it ends."""

@@ -11,6 +11,8 @@ from preflight.tape import normalization
 from preflight.tape.checkpoint import checkpoint
 from preflight.tape.dropout import fused_dropout
 from preflight.tape.meter import Segment
+from preflight.tape.quantized import Quantized
+from preflight.tape.quantized import linear as quantized_linear
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 
@@ -73,7 +75,8 @@ class Linear(Module):
 
     def forward(self, x: Tensor, *, transposed: bool = False) -> Tensor:
         product = ops.linear_transposed if transposed else ops.linear
-        result = product(x, self.weight, self.bias)
+        weight = self.weight
+        result = quantized_linear(x, weight, self.bias) if isinstance(weight, Quantized) else product(x, weight, self.bias)
         if self.lora_A is None or self.lora_B is None:
             return result
         dtype = result.dtype

@@ -77,7 +77,8 @@ class Reducing(Parallel):
 
     def _keep(self) -> None:
         self.kept = self._storage(self.bucket.kept, 1)
-        self.kept.keep(gradient=True)
 
     def _storage(self, elements: int, times: int) -> Storage:
-        return Storage(self.tape.meter, rounded(elements * BYTES[self.bucket.dtype]) * times)
+        storage = Storage(self.tape.meter, rounded(elements * BYTES[self.bucket.dtype]) * times)
+        storage.keep(gradient=True)
+        return storage

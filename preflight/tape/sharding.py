@@ -15,6 +15,7 @@ from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
 from preflight.tape.module import Blocks, Module
 from preflight.tape.parallel import Parallel
+from preflight.tape.quantized import Quantized
 from preflight.tape.slicing import Slice, as_slice
 from preflight.tape.tensor import Buffer, Call, Grads, Parameter, Storage, Tape, Tensor
 
@@ -74,6 +75,11 @@ class Sharding(Parallel):
         """`dtype` after the mixed precision policy's cast, which is for floating-point tensors only."""
         return self.compute if self.compute is not None and dtype in _FLOATING else dtype
 
+    def moves(self, parameter: Parameter) -> bool:
+        """Whether the shard is copied before it is gathered: cast, or brought from host memory."""
+        stored = self.stored[parameter]
+        return self.offload or (stored != self.cast_dtype(stored) and not isinstance(parameter, Quantized))
+
     def around(self, module: Module, run: Callable[..., Any]) -> Callable[..., Any]:
         """`run` with the hooks of the module's unit before and after it."""
         unit = self.units.get(module)
@@ -115,6 +121,11 @@ class Unit:
         self.gradient: Storage | None = None  # this rank's part
         self.backward_begun = self.backward_done = False
         self.index = 0
+        ranks, stored = sharding.ranks, sharding.stored
+        sizes = [(_bytes(p, padded(p, ranks), sharding.cast_dtype(stored[p])), p) for p in parameters]
+        self._moved = sum(n for n, p in sizes if sharding.moves(p)) // ranks
+        self._gathered = sum(n for n, _ in sizes)
+        self._whole = sum(rounded(n) for n, _ in sizes)
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """Call `function` between the hooks of _fsdp_state.py, _pre_forward and _post_forward."""
@@ -129,13 +140,14 @@ class Unit:
         arguments, options = self._watch_inputs((arguments, options))
         out = function(*arguments, **options)
         frame = sharding.tape.frame
-        if frame is None or not frame.replaying:
+        replaying = frame is not None and frame.replaying
+        if not replaying:
             if sharding.reshard:
                 self.whole = None
             self.index = len(sharding.order)
             sharding.order.append(self)
         out = _mapped(out, self._watch_output)
-        if self is next(iter(sharding.units.values())):
+        if replaying or self is next(iter(sharding.units.values())):  # iter_forward_root: who began this forward pass
             sharding.gathered = None
         return out
 
@@ -143,16 +155,9 @@ class Unit:
         """foreach_all_gather: the shards cast into one buffer, gathered into another."""
         if self.buffer is not None or self.whole is not None:
             return
-        sharding = self.sharding
-        sizes = [(padded(p, sharding.ranks), sharding.stored[p]) for p in self.parameters]
-        meter, ranks = sharding.tape.meter, sharding.ranks
-        if ranks == 1:
-            self.buffer = Storage(meter, 0)
-            return
-        moved = ((n, sharding.cast_dtype(dtype)) for n, dtype in sizes if sharding.offload or dtype != sharding.cast_dtype(dtype))
-        cast = sum(n // ranks * BYTES[dtype] for n, dtype in moved)
-        shards = Storage(meter, rounded(cast))
-        self.buffer = Storage(meter, rounded(sum(n * BYTES[sharding.cast_dtype(dtype)] for n, dtype in sizes)))
+        alone, meter = self.sharding.ranks == 1, self.sharding.tape.meter
+        shards = Storage(meter, 0 if alone else rounded(self._moved))
+        self.buffer = Storage(meter, 0 if alone else rounded(self._gathered))
         del shards
 
     def wait(self, *, forward: bool) -> None:
@@ -162,8 +167,7 @@ class Unit:
         sharding = self.sharding
         if forward:
             sharding.gathered = None
-        sizes = ((padded(p, sharding.ranks), sharding.cast_dtype(sharding.stored[p])) for p in self.parameters)
-        self.whole = Storage(sharding.tape.meter, sum(rounded(n * BYTES[dtype]) for n, dtype in sizes))
+        self.whole = Storage(sharding.tape.meter, self._whole)
         self.whole.keep()
         if forward and sharding.ranks > 1:
             sharding.gathered = self.buffer
@@ -226,6 +230,11 @@ class Unit:
     def _watch_output(self, x: Tensor) -> Tensor:
         """_register_pre_backward_hook: the first gradient that reaches an output begins the unit's backward pass."""
         return self.sharding.tape.record((x,), _alias(x), _pre_backward, context=self) if x.requires_grad else x
+
+
+def _bytes(parameter: Parameter, elements: int, dtype: str) -> int:
+    """Quantised weights are gathered as they are kept."""
+    return int(elements * parameter.form.bits / 8) if isinstance(parameter, Quantized) else elements * BYTES[dtype]
 
 
 def _alias(x: Tensor) -> Tensor:

@@ -33,13 +33,13 @@ def numel(shape: Shape) -> Size:
 class Storage:
     """A block of memory: counted when made, uncounted when nothing refers to it any more."""
 
-    __slots__ = ("copies", "is_gradient", "meter", "nbytes", "shared")
+    __slots__ = ("block", "copies", "is_gradient", "meter", "nbytes", "shared")
 
     def __init__(self, meter: Meter, nbytes: Size) -> None:
         self.meter, self.nbytes = meter, nbytes
         self.shared: Storage | None = None  # bytes that another storage keeps as well (slicing.py: adjacent)
         self.copies, self.is_gradient = 1, False
-        meter.allocate(nbytes)
+        self.block = meter.allocate(nbytes)  # where it lies, for a meter that keeps track of that
 
     def keep(self, *, gradient: bool = False) -> None:
         """Mark as kept beyond its segment in each of the segment's copies: a parameter's gradient or its autocast copy."""
@@ -52,6 +52,8 @@ class Storage:
         # Freed outside a repeated segment, what each copy kept goes at once; inside, the segment's extension counts the others.
         nbytes = self.nbytes * self.copies if self.meter.segment.copies == 1 else self.nbytes
         self.meter.free(nbytes)
+        if self.block is not None:
+            self.meter.release(self.block)
         if self.is_gradient:
             self.meter.gradients = self.meter.gradients - nbytes
 

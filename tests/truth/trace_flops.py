@@ -1,7 +1,7 @@
 """Count the real networks' operations without a GPU: `python tests/truth/trace_flops.py [DIFFSR] > tests/truth/flops.jsonl`.
 
-Needs torch, diffusers, peft and neuraloperator; DIFFSR is the folder of that project's sources, and its networks need einops,
-timm and tqdm. Each case of traces.jsonl runs one forward and one backward pass on fake tensors below torch's own
+Needs torch, diffusers, peft and neuraloperator; DIFFSR is the folder of that project's sources, and its networks need einops
+and tqdm. Each case of traces.jsonl runs one forward and one backward pass on fake tensors below torch's own
 FlopCounterMode. What is counted depends on shapes and on what trains, never on dtypes, so everything runs in one.
 """
 
@@ -44,7 +44,14 @@ COG = {
     "cogvideox-2b": {},
     "cogvideox-5b": {"num_attention_heads": 48, "num_layers": 42, "use_rotary_positional_embeddings": True},
 }
-SD3 = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "num_layers": 24, "attention_head_dim": 64, "num_attention_heads": 24}
+SD3 = {
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 16,
+    "num_layers": 24,
+    "attention_head_dim": 64,
+    "num_attention_heads": 24,
+}
 SD3 |= {"joint_attention_dim": 4096, "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "out_channels": 16}
 DIFFSR = {
     "FNO2d": ("models.fno.fourier2d", "FNO2d"),
@@ -58,13 +65,13 @@ DIFFSR = {
 }
 
 
-def sdpa(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, **options: Any) -> Any:
+def sdpa(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, **_: Any) -> Any:
     """The kernels that a GPU runs: flash attention without a mask, efficient attention with one."""
-    causal, scale = options.get("is_causal", False), options.get("scale")
+    aten, given = torch.ops.aten, (query, key, value)
     if attn_mask is None:
-        return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, causal, scale=scale)[0]
+        return aten._scaled_dot_product_flash_attention(*given, dropout_p, is_causal)[0]
     mask = torch.empty(*query.shape[:3], key.shape[2], dtype=query.dtype)
-    return torch.ops.aten._scaled_dot_product_efficient_attention(query, key, value, mask, True, dropout_p, causal, scale=scale)[0]
+    return aten._scaled_dot_product_efficient_attention(*given, mask, True, dropout_p, is_causal)[0]
 
 
 F.scaled_dot_product_attention = sdpa
@@ -259,6 +266,9 @@ def _prepare(folder: str) -> None:
     sys.modules["models"] = models  # past its __init__, which imports every network there is
     for name in ("cv2", "torchvision", "torchvision.transforms", "torchvision.transforms.functional", "tltorch", "loguru"):
         sys.modules.setdefault(name, _Absent(name))
+    layers = types.ModuleType("timm.models.layers")  # timm itself needs torchvision
+    layers.trunc_normal_ = lambda tensor, **_: tensor  # type: ignore[attr-defined]
+    sys.modules |= {"timm": _Absent("timm"), "timm.models": _Absent("timm.models"), "timm.models.layers": layers}
     torch.Tensor.cuda = lambda self, *_, **__: self
 
 

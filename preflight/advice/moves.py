@@ -1,0 +1,234 @@
+"""What can be changed to save memory: a table, in order of how little each costs the user.
+
+A move that has nothing to offer a run (it is done already, the GPU or the strategy does not allow it) has no values for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from preflight.advice import candidates
+from preflight.advice.candidates import present
+from preflight.job import Job
+from preflight.memory.model import family
+from preflight.spec import Spec
+
+FREE, SLOWER, LOSSY = 1, 2, 3
+AXES = ("height", "width")
+LOWEST_RANK = 4  # below it an adapter learns next to nothing (Hu et al. 2021, arXiv 2106.09685, table 6)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """`values` are its steps for a job, the least first, and `apply` is the job's spec with one of them made.
+
+    `tier` is what it costs: nothing, time, or some of the result. `needs` are the canonical keys without which it is not made.
+    `shape` names the dimensions of a Candidate that a value holds, where it holds some: they can be walked all at once.
+    """
+
+    name: str
+    tier: int
+    needs: tuple[str, ...]
+    values: Callable[[Job], Sequence[Any]]
+    apply: Callable[[Job, Any], Spec]
+    shape: tuple[str, ...] = ()
+
+
+def moves(*, accumulates: bool) -> tuple[Move, ...]:
+    """Every move, cheapest first; `accumulates` says whether the trainer has a key for accumulation."""
+
+    def batches(job: Job) -> list[tuple[int]]:
+        return [(batch,) for batch in candidates.batches(job, accumulates=accumulates)]
+
+    def split(job: Job, ranks: int) -> Spec:
+        return _split(job.spec, ranks, accumulates=accumulates)
+
+    size = tuple(f"data.{axis}" for axis in AXES)
+    kept = ("train.batch", "train.accumulation") if accumulates else ("train.batch",)
+    return (
+        _switch("half", FREE, ("precision.weights", "precision.autocast"), _half),
+        _switch("cached", FREE, ("data.latents", "data.text"), _cached),
+        _switch("offloaded", FREE, ("data.latents", "data.text"), _away),
+        _switch("checkpointing", FREE, ("train.checkpointing",), _checkpointed),
+        _switch("8-bit", FREE, ("train.optimizer.bits",), _eight_bit),
+        Move(name="shorter samples", tier=FREE, needs=("sample.frames",), values=_shorter, apply=_shortened),
+        Move(name="sampled", tier=SLOWER, needs=("sample.batch",), values=_fewer_samples, apply=_sampling),
+        shaped("batch", SLOWER, kept, batches, ("batch",), accumulates=accumulates),
+        _switch("sharded", SLOWER, ("parallel.strategy",), _sharded),
+        Move(name="split", tier=SLOWER, needs=("parallel.sequence",), values=_groups, apply=split),
+        _switch("optimizer", SLOWER, ("offload.optimizer",), _optimizer_away),
+        Move(name="swapped", tier=SLOWER, needs=("offload.blocks",), values=_blocks, apply=_swap),
+        _switch("activations", SLOWER, ("offload.activations",), _activations_away),
+        _switch("parameters", SLOWER, ("offload.parameters",), _weights_away),
+        Move(name="rank", tier=LOSSY, needs=("train.lora.rank",), values=_ranks, apply=_rank),
+        shaped("frames", LOSSY, ("data.frames",), _frames, ("frames",), accumulates=accumulates),
+        shaped("size", LOSSY, size, candidates.sizes, AXES, accumulates=accumulates),
+        shaped("frames and size", LOSSY, ("data.frames", *size), candidates.joint, ("frames", *AXES), accumulates=accumulates),
+    )
+
+
+def shaped(
+    name: str, tier: int, needs: tuple[str, ...], values: Callable[[Job], Sequence[Any]], shape: tuple[str, ...], *, accumulates: bool
+) -> Move:
+    """A move to other shapes: a value holds the dimensions `shape`."""
+
+    def apply(job: Job, value: Any) -> Spec:
+        candidate = replace(present(job.spec), **dict(zip(shape, value, strict=True)))
+        return candidates.apply(job.spec, candidate, accumulates=accumulates)
+
+    return Move(name=name, tier=tier, needs=needs, values=values, apply=apply, shape=shape)
+
+
+def _switch(name: str, tier: int, needs: tuple[str, ...], change: Callable[[Job], Spec]) -> Move:
+    """A move of one step, or of none where it is made already."""
+    return Move(
+        name=name,
+        tier=tier,
+        needs=needs,
+        values=lambda job: [True] if change(job) != job.spec else [],
+        apply=lambda job, _: change(job),
+    )
+
+
+def _half(job: Job) -> Spec:
+    """float16 where the card has no bfloat16: attention is then fused."""
+    spec, gpu = job.spec, job.gpu
+    if gpu is None or gpu.bf16:
+        return spec
+    precision, parallel = spec.precision, spec.parallel
+    weights = "fp16" if precision.weights == "bf16" else precision.weights
+    autocast = "fp16" if precision.autocast == "bf16" else precision.autocast
+    compute = "fp16" if parallel.compute == "bf16" else parallel.compute
+    changed = replace(precision, weights=weights, autocast=autocast)
+    return replace(spec, precision=changed, parallel=replace(parallel, compute=compute))
+
+
+def _cached(job: Job) -> Spec:
+    return replace(job.spec, data=replace(job.spec.data, latents="cached", text="cached"))
+
+
+def _away(job: Job) -> Spec:
+    data = job.spec.data
+    latents = "offloaded" if data.latents == "online" else data.latents
+    text = "offloaded" if data.text == "online" else data.text
+    return replace(job.spec, data=replace(data, latents=latents, text=text))
+
+
+def _checkpointed(job: Job) -> Spec:
+    return replace(job.spec, train=replace(job.spec.train, checkpointing=True))
+
+
+def _eight_bit(job: Job) -> Spec:
+    """bitsandbytes' Adam, which ZeRO does not take and FSDP's shards of one tensor do not keep in blocks."""
+    train, strategy = job.spec.train, job.spec.parallel.strategy
+    if train.optimizer.name not in ("adam", "adamw") or strategy not in ("none", "ddp", "dp"):
+        return job.spec
+    return replace(job.spec, train=replace(train, optimizer=replace(train.optimizer, bits=8)))
+
+
+def _fewer_samples(job: Job) -> list[int]:
+    sample = job.spec.sample
+    return _halves(sample.batch, 1) if sample is not None else []
+
+
+def _sampling(job: Job, batch: int) -> Spec:
+    sample = job.spec.sample
+    return replace(job.spec, sample=replace(sample, batch=batch)) if sample is not None else job.spec
+
+
+def _shorter(job: Job) -> list[int]:
+    """Fewer frames in the samples drawn during training, which change nothing of what is learnt."""
+    sample, data = job.spec.sample, job.spec.data
+    if sample is None:
+        return []
+    drawn = replace(data, frames=sample.frames or data.frames)
+    return candidates.frames(job.with_spec(replace(job.spec, data=drawn)))
+
+
+def _shortened(job: Job, frames: int) -> Spec:
+    sample = job.spec.sample
+    return replace(job.spec, sample=replace(sample, frames=frames)) if sample is not None else job.spec
+
+
+def _sharded(job: Job) -> Spec:
+    """The weights divided over the GPUs at hand, in the way that goes on from the run's own."""
+    parallel = job.spec.parallel
+    further = {"none": "fsdp", "ddp": "fsdp", "zero1": "zero3", "zero2": "zero3"}
+    if parallel.gpus < 2 or parallel.strategy not in further:
+        return job.spec
+    return replace(job.spec, parallel=replace(parallel, strategy=further[parallel.strategy]))  # type: ignore[arg-type]  # of the table above
+
+
+def _groups(job: Job) -> list[int]:
+    """Larger sequence-parallel groups that divide the GPUs and the attention heads."""
+    parallel, made = job.spec.parallel, family(job.network.family)
+    heads = job.dims.get("num_attention_heads")
+    if made is None or not made.divides_sequence or not isinstance(heads, int):
+        return []
+    larger = range(parallel.sequence + 1, parallel.gpus // parallel.tensor + 1)
+    return [ranks for ranks in larger if parallel.gpus % (ranks * parallel.tensor) == 0 and heads % ranks == 0]
+
+
+def _split(spec: Spec, ranks: int, *, accumulates: bool) -> Spec:
+    """`ranks` GPUs on each sample; fewer samples at once are made up for by accumulation, where that comes out even."""
+    parallel = replace(spec.parallel, sequence=ranks)
+    samples = spec.train.accumulation * spec.parallel.data_parallel
+    even = accumulates and samples % parallel.data_parallel == 0
+    train = replace(spec.train, accumulation=samples // parallel.data_parallel) if even else spec.train
+    return replace(spec, parallel=parallel, train=train)
+
+
+def _optimizer_away(job: Job) -> Spec:
+    alone = job.spec.parallel.strategy != "fsdp" and job.spec.train.optimizer.bits != 8
+    return replace(job.spec, offload=replace(job.spec.offload, optimizer=True)) if alone else job.spec
+
+
+def _blocks(job: Job) -> list[int]:
+    """How many blocks wait on the host, all but one at most; whole weights on each GPU are what is swapped."""
+    layers, spec = job.dims.get("num_layers"), job.spec
+    whole = spec.parallel.strategy in ("none", "ddp") and not spec.offload.parameters
+    return list(range(spec.offload.blocks + 1, layers)) if isinstance(layers, int) and whole else []
+
+
+def _swap(job: Job, blocks: int) -> Spec:
+    return replace(job.spec, offload=replace(job.spec.offload, blocks=blocks))
+
+
+def _activations_away(job: Job) -> Spec:
+    on = job.spec.train.checkpointing is not False
+    return replace(job.spec, offload=replace(job.spec.offload, activations=True)) if on else job.spec
+
+
+def _weights_away(job: Job) -> Spec:
+    """The shards on the host: FSDP's CPUOffload and ZeRO-3's offload_param."""
+    sharded = job.spec.parallel.strategy in ("fsdp", "zero3")
+    return replace(job.spec, offload=replace(job.spec.offload, parameters=True)) if sharded else job.spec
+
+
+def _ranks(job: Job) -> list[int]:
+    lora = job.spec.train.lora
+    return _halves(lora.rank, LOWEST_RANK) if lora is not None else []
+
+
+def _rank(job: Job, rank: int) -> Spec:
+    """alpha goes along, so that the adapters are scaled as before."""
+    lora = job.spec.train.lora
+    if lora is None:
+        return job.spec
+    alpha = lora.alpha * rank / lora.rank if lora.alpha is not None else None
+    whole = int(alpha) if alpha is not None and alpha == int(alpha) else alpha
+    return replace(job.spec, train=replace(job.spec.train, lora=replace(lora, rank=rank, alpha=whole)))
+
+
+def _frames(job: Job) -> list[tuple[int]]:
+    return [(count,) for count in candidates.frames(job)]
+
+
+def _halves(number: int, lowest: int) -> list[int]:
+    found = []
+    while number // 2 >= lowest:
+        number //= 2
+        found.append(number)
+    return found

@@ -1,0 +1,91 @@
+"""What each finding means: a check's own docstring, and a sentence or two for those that reading a config can give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from preflight import checks
+from preflight.finding import ConfigError, Finding, did_you_mean
+
+#: Findings of the reader, the schemas, the adapters and the catalog: what it is, and what mends it.
+READING: Mapping[str, str] = {
+    # the file
+    "missing-file": "There is no file of that name. Paths are seen from the folder that preflight is started in.",
+    "not-a-file": "The path is a folder. Name the config in it.",
+    "unreadable-file": "The file is there, but the system does not let it be read.",
+    "unreadable": "Standard input is not UTF-8 text.",
+    "binary-file": "The file holds bytes that no text has. A config is UTF-8 text.",
+    "too-large": "The file, or what its anchors and interpolations grow to, is far larger than any config.",
+    "too-deep": "Groups, lists or interpolations stand within each other deeper than any config's.",
+    "unknown-format": "The file's ending says what it is, and it is none of the formats that are read.",
+    "empty-config": "There is nothing in the file, or only comments.",
+    "not-a-mapping": "A config is keys and values; this file is a list or a single value.",
+    "invalid-yaml": "The file is not YAML. The line is where its reader gave up; the slip is there or just above.",
+    "invalid-json": "The file is not JSON (comments and a trailing comma are let pass). The line is where its reader gave up.",
+    "unsafe-tag": "A YAML tag asks for a Python object to be made. None is: a config is data.",
+    "several-documents": "The file holds several YAML documents, and a trainer would read one of them. Split it.",
+    "recursive-anchor": "A YAML anchor holds itself.",
+    "duplicate-key": "The same key stands twice in a group, and trainers differ in which they take.",
+    "bad-key": "A key is not a text, a number or true or false, or has a form that cannot be written with dots.",
+    "missing-value": "The value is ???, which stands for one that has to be given, as with --set key=value.",
+    "unresolved-value": "An interpolation ${...} names a key that is not in the file, or a resolver that only the trainer has.",
+    "bad-override": "--set takes key=value, such as train.batch=4.",
+    "bad-settings": "The project's settings ([tool.preflight] in pyproject.toml, or .preflight.yaml) cannot be used.",
+    # the family and its words
+    "unknown-family": "No adapter knows the config by its keys. --adapter NAME forces one; preflight list adapters shows them.",
+    "unknown-adapter": "There is no adapter of that name. preflight list adapters shows them.",
+    "bad-version": "The number after `preflight:` is the version of the canonical description; this program reads version 1.",
+    "unknown-key": "The trainer reads no key of this name, so it changes nothing, and nothing is credited for it.",
+    "missing-key": "The key has to be there: the trainer has no default for it, or the memory cannot be counted without it.",
+    "invalid-value": "The value is of the wrong kind or out of range; the message says what was expected.",
+    "conflicting-keys": "Two keys speak of one setting and disagree, and which of them counts is the trainer's secret. Keep one.",
+    "assumed": "The config leaves this out; it is taken to be what the trainer does then, with the place that says so.",
+    # what the adapters know of their trainers
+    "data-index": "The file is HunyuanDiT's list of data, not its training settings; those are taken to be the trainer's defaults.",
+    "zero-stage": "HunyuanDiT's trainer accepts ZeRO stages 2 and 3 only; its own default of 1 stops it.",
+    "zero-init": "ZeRO-3 without zero.Init builds the whole model on every rank before dividing it.",
+    "ema-off": "HunyuanDiT's trainer keeps no moving average when it trains LoRA, whatever the flags say.",
+    "fused-wqkv": "HunyuanDiT's own network has one layer for query, key and value; three are counted, whose adapters are larger.",
+    "flash-stays": "HunyuanDiT's trainer uses flash attention whenever --infer-mode is fa, its default, --no-flash-attn or not.",
+    "no-flash": "Without flash attention, the score matrix of every head is kept; that is not counted.",
+    "offload-optimizer-only": "HunyuanDiT's --cpu-offloading writes a key for parameters that DeepSpeed does not have.",
+    "multireso": "With multireso the batches differ in shape; one of the base size is counted.",
+    "other-text-encoder": "The network is made for another text encoder than the catalog's, and its size is not known.",
+    "one-expert": "Wan2.2's A14B models are two networks, for high and for low noise; a training run loads and trains one.",
+    "t5-fsdp": "FSDP's sharding of T5 is not counted: while T5 is on the GPU a whole one is, and on the CPU it has no effect.",
+    "uneven-grid": "DiffSR makes its input by taking every sample_factor-th point, so the grid must be a multiple of it.",
+    "factor-mismatch": "The network's own upsampling and data.sample_factor must be the same, or output and target differ in size.",
+    # the catalog
+    "unknown-gpu": "The catalog has no such GPU. preflight list gpus shows them; --gpu-memory GIB judges for any other.",
+    "unknown-model": "The catalog has no such network. preflight list models shows them.",
+    "unknown-component": "The catalog has no such text encoder or VAE.",
+    "unknown-optimizer": "What this optimizer keeps between steps is not known, so the memory cannot be counted.",
+    "unknown-quantization": "What this quantization stores is not known, so the memory cannot be counted.",
+    "quantized-training": "Quantized weights cannot be trained themselves; adapters beside them can.",
+    "gpu-likeness": "Only the GPU's memory was given; all else is taken to be as the named card has it.",
+    "no-gpu": "Nobody says which GPU this is for: --gpu, hardware.gpu in the config, PREFLIGHT_GPU, the settings, or this machine.",
+    "not-modelled": "This network, or this way to run it, is not modelled yet. What cannot be judged does not pass.",
+    "missing-dimension": "The network's family has no fixed sizes, and one that it needs is not in the config.",
+    "bad-dimension": "The dimensions in the config do not fit together to a network.",
+    "lora-target": "A target matches no linear layer of the network: peft refuses it, or leaves it out where others match.",
+    # the answer
+    "no-reduction": "No smaller batch, size or number of frames fits; the message says what fills the memory, and what would help.",
+    "unknown-ignore": "A comment `# preflight: ignore[id]` names an id that no finding has, so it silences nothing.",
+    "internal-error": "preflight itself failed. With PREFLIGHT_DEBUG=1 it shows where; please report it.",
+}
+
+
+def ids() -> tuple[str, ...]:
+    """The id of every finding that there is, in order."""
+    return tuple(sorted({*checks.ids(), *READING}))
+
+
+def explanation(id_: str) -> str:
+    """What the finding `id_` means, and what mends it, as text. Raises ConfigError ("unknown-id") when there is none."""
+    if id_ in checks.ids():
+        return f"{id_}\n\n{checks.documentation(id_)}\n"
+    if id_ in READING:
+        return f"{id_}\n\n{READING[id_]}\n"
+    near = did_you_mean(id_, ids())
+    hint = f"did you mean {near}?" if near else "preflight list checks shows those of the checks"
+    raise ConfigError(Finding(id="unknown-id", severity="error", message=f"there is no finding {id_!r}; {hint}"))

@@ -1,0 +1,138 @@
+"""Canonical changes said in the user's own keys, and the config with them read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from preflight import schema
+from preflight.adapters.reading import Adapter, Reading
+from preflight.advice.reductions import Restated
+from preflight.document import Document
+from preflight.finding import ConfigError
+from preflight.position import Path, dotted
+from preflight.spec import Spec
+
+# Groups of settings that people keep together: a key that is new goes where the user has one of these.
+KIN: Mapping[str, tuple[str, ...]] = {
+    "offload": ("offload", "data.latents", "data.text", "train.optimizer.bits", "train.checkpointing"),
+    "data.latents": ("data.latents", "data.text", "offload", "train.optimizer.bits"),
+    "data.text": ("data.text", "data.latents", "offload", "train.optimizer.bits"),
+    "train": ("train.batch", "train.accumulation", "train.checkpointing", "train"),
+    "parallel": ("parallel", "train.batch"),
+    "precision": ("precision", "train.batch"),
+    "sample": ("sample",),
+}
+
+
+def restater(document: Document, adapter: Adapter, reading: Reading) -> Callable[[Mapping[str, Any]], Restated | None]:
+    """A function from canonical changes to the user's keys and what the adapter reads from the config with them.
+
+    It answers None when the trainer has no key for any of them, or refuses what they make of the config. What the trainer
+    derives from the other changes is not spelled out.
+    """
+
+    def restate(changes: Mapping[str, Any]) -> Restated | None:
+        derived = {path: value for path, value in changes.items() if path in reading.assumed}
+        plain = {path: value for path, value in changes.items() if path not in derived}
+        if derived and plain:
+            short = _restated(document, adapter, reading, plain)
+            if short is not None and _says(short.spec, changes):
+                return short
+        return _restated(document, adapter, reading, changes)
+
+    return restate
+
+
+def _restated(document: Document, adapter: Adapter, reading: Reading, changes: Mapping[str, Any]) -> Restated | None:
+    spelled = reading.spell(changes)
+    if not spelled:
+        return None
+    plain = _read(document, adapter, spelled)
+    if plain is None:
+        return None
+    for keys in _beside(document, reading, changes, spelled):
+        if _read(document, adapter, keys) == plain:
+            return Restated(keys=keys, spec=plain)
+    return Restated(keys=spelled, spec=plain)
+
+
+def _read(document: Document, adapter: Adapter, keys: Mapping[str, Any]) -> Spec | None:
+    """The spec of the config with `keys`; None where it is refused."""
+    data = with_keys(document.data, keys)
+    if data is None:
+        return None
+    try:
+        reading = adapter.read(replace(document, data=data))
+    except ConfigError:
+        return None
+    refused = any(finding.severity == "error" for finding in reading.findings)
+    if refused or schema.check(reading.spec, "spec"):
+        return None
+    return Spec.from_mapping(reading.spec)
+
+
+def _says(spec: Spec, changes: Mapping[str, Any]) -> bool:
+    data = spec.to_mapping()
+    return all(_at(data, path.split(".")) == value for path, value in changes.items())
+
+
+def _at(data: Any, parts: list[str]) -> Any:
+    for part in parts:
+        data = data.get(part) if isinstance(data, Mapping) else None
+    return data
+
+
+def _beside(document: Document, reading: Reading, changes: Mapping[str, Any], spelled: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The keys with those that are new moved into the group where the user keeps such settings, where there is one."""
+    if any(not isinstance(value, Mapping) for value in document.data.values()):
+        return
+    groups = {str(path[-1]): dotted(path[:-1]) for path in document.positions if len(path) == 2}
+    moved = dict(spelled)
+    for path, value in changes.items():
+        for key in reading.spell({path: value}):
+            home = groups.get(key) or next(_homes(reading, path), None)
+            if key in moved and "." not in key and document.position(key) is None and home:
+                moved = {(f"{home}.{key}" if name == key else name): other for name, other in moved.items()}
+    if moved != spelled:
+        yield moved
+
+
+def _homes(reading: Reading, path: str) -> Iterator[str]:
+    """The groups of the user's keys that are kin to a canonical path, the nearest first."""
+    for prefix in KIN.get(path) or KIN.get(path.split(".")[0], ()):
+        for canonical, key in reading.origins.items():
+            if (canonical == prefix or canonical.startswith(prefix + ".")) and "." in key:
+                yield key.rpartition(".")[0]
+
+
+def locate(data: Mapping[str, Any], key: str) -> Path:
+    """The path of a dotted key: of what is there where the key's parts could be read in several ways, else one part a dot."""
+    path: Path = ()
+    at: Any = data
+    parts = key.replace("[", ".").replace("]", "").split(".")
+    while parts:
+        taken = next((n for n in range(len(parts), 0, -1) if isinstance(at, Mapping) and ".".join(parts[:n]) in at), 1)
+        step: str | int = ".".join(parts[:taken])
+        step = int(step) if isinstance(at, list) and step.isdigit() else step
+        path, parts = (*path, step), parts[taken:]
+        at = at[step] if (isinstance(at, Mapping) and step in at) or (isinstance(at, list) and isinstance(step, int)) else None
+    return path
+
+
+def with_keys(data: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A copy of `data` with the dotted `keys` set; None where one stands inside a value that holds none."""
+    changed: dict[str, Any] = deepcopy(dict(data))
+    for key, value in keys.items():
+        *above, last = locate(changed, key)
+        place: Any = changed
+        for step in above:
+            if isinstance(place, dict) and place.get(str(step)) is None:
+                place[str(step)] = {}
+            place = place[step]
+        if not isinstance(place, dict | list):
+            return None
+        place[last] = list(value) if isinstance(value, tuple) else value  # type: ignore[index]  # a key of a dict or an index of a list
+    return changed

@@ -1,0 +1,168 @@
+"""Rows of `tests/truth/measured.jsonl` as canonical specs: published figures with the configs they were taken from.
+
+How a trainer runs its network is a choice of the spec here, each with where it says so; nothing is a factor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+MEASURED = Path(__file__).parent / "truth" / "measured.jsonl"
+
+Row = Mapping[str, Any]
+Column = Literal["allocated", "reserved", "resident", "forward", "text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """`spec` of the run, which of our figures the published one is, and whether it is only an upper bound of it."""
+
+    spec: dict[str, Any]
+    column: Column
+    gpu: str
+    bound: bool = False
+
+
+def rows() -> list[Row]:
+    """Every published figure."""
+    return [json.loads(line) for line in MEASURED.read_text(encoding="utf-8").splitlines()]
+
+
+def judged() -> list[Row]:
+    """Rows of grade A that are there to be met, or to bound: those masked, and those that ran out of memory."""
+    return [row for row in rows() if row["confidence"] == "A" and (row["masked"] or row["eval_use"].startswith("primary"))]
+
+
+UNREACHED = {
+    # not among the catalog's networks
+    "st-hidream-bf16-none": "HiDream is not modelled.",
+    "st-qwenimage-int8-layer": "Qwen-Image is not modelled.",
+    "st-lumina2-bf16-none": "Lumina-Image 2.0 is not modelled.",
+    "st-sdxl-bf16-layer": "SDXL's conditional UNet is not modelled, nor are LoKr adapters.",
+    "st-sdxl-int8-none": "SDXL's conditional UNet is not modelled, nor are LoKr adapters.",
+    "st-sdxl-int8-layer": "SDXL's conditional UNet is not modelled, nor are LoKr adapters.",
+    "st-sd1x-int8-layer": "Stable Diffusion 1.5's conditional UNet is not modelled.",
+    "dfb-sdxl-bf16": "SDXL's conditional UNet is not modelled.",
+    # 2 of every 4 blocks checkpointed: the spec has every n-th and the last share of them
+    "st-ltxvideo095-bf16-seg2-stride4": "A pattern of blocks that `train.checkpointing` cannot say.",
+    "st-ltxvideo095-fp8wo-seg2-stride4": "A pattern of blocks that `train.checkpointing` cannot say.",
+    "st-sd3-bf16-seg2-stride4": "A pattern of blocks that `train.checkpointing` cannot say.",
+    # the first step of a run, before there are states, is all that can have been measured
+    "cvf-full-2b-gc-adamw8-b1": "Weights, gradients and states alone are 15.8 GiB: no block's activations fit under 16.4.",
+}
+"""Rows that are not met, and why."""
+
+
+def case(row: Row) -> Case | None:
+    """The row as a spec, or None where UNREACHED says why not."""
+    if row["id"] in UNREACHED:
+        return None
+    return _TRAINERS[str(row["id"]).split("-", 1)[0]](row)
+
+
+def _spec(name: str, row: Row, train: dict[str, Any], precision: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    height, width = row["resolution"]
+    return {
+        "preflight": 1,
+        "model": {"name": name, **parts.pop("model", {})},
+        "train": {"batch": row["batch_per_gpu"], **train},
+        "data": {"height": height, "width": width, "frames": row["frames"], **parts.pop("data", {})},
+        "precision": precision,
+        **parts,
+    }
+
+
+def _cogvideox_factory(row: Row) -> Case:
+    """training/cogvideox/cogvideox_text_to_video_{lora,sft}.py; the scripts' --mixed_precision runs the forward under autocast.
+
+    peft raises adapters in a low-precision network to float32 (tuners_utils.py: cast_adapter_dtype); the trained weights of a full
+    run are float32, as the figures before training show. The table's figures are max_memory_reserved.
+    """
+    name = "cogvideox-2b" if "2b" in row["model"] else "cogvideox-5b"
+    low = "fp16" if name == "cogvideox-2b" else "bf16"
+    lora = {"lora": {"rank": row["rank"], "dtype": "fp32"}} if row["task"] == "lora" else {}
+    train = {
+        "method": row["task"],
+        **lora,
+        "checkpointing": row["grad_checkpointing"],
+        "optimizer": {"name": "adamw8bit" if "8bit" in row["optimizer"] else "adamw"},
+    }
+    precision = {"weights": low if lora else "fp32", "autocast": low, "attention": low}
+    offload = {"optimizer": "CPUOffload" in row["optimizer"]}
+    return Case(spec=_spec(name, row, train, precision, offload=offload), column="reserved", gpu="a100-80gb", bound=row["masked"])
+
+
+_FINETRAINERS = {"LTX": "ltx-video-2b", "Hun": "hunyuanvideo", "Cog": "cogvideox-5b"}
+
+
+def _finetrainers(row: Row) -> Case:
+    """finetrainers/trainer.py: weights, adapters and states in bfloat16, no autocast; T5 is on the card only while it encodes."""
+    name = _FINETRAINERS[row["model"].split("/")[1][:3]]
+    lora = {"lora": {"rank": row.get("rank", 1), "dtype": "bf16"}} if row["task"] != "full" else {}
+    train = {
+        "method": "lora" if lora else "full",
+        **lora,
+        "checkpointing": row["grad_checkpointing"],
+        "optimizer": {"name": "adamw"},
+    }
+    fp8 = "fp8" in str(row["base_quant"])
+    precision = {"weights": "bf16", "quantization": "fp8-layerwise" if fp8 else "none"}
+    if "precompute" in row["task"]:
+        return Case(spec=_spec(name, row, train, precision), column="text", gpu="a100-80gb")
+    column: Column = "resident" if "state-only" in row["eval_use"] else "reserved" if "reserved" in row["measures"] else "allocated"
+    return Case(spec=_spec(name, row, train, precision), column=column, gpu="a100-80gb", bound=row["masked"])
+
+
+_SIMPLETUNER = {
+    "wan21t2v13b": "wan2.1-t2v-1.3b",
+    "wan21t2v14b": "wan2.1-t2v-14b",
+    "ltxvideo095": "ltx-video-2b",
+    "sd3": "sd3-medium",
+}
+_SEGMENTS: dict[str, Any] = {"none": False, "layer": True, "interval2": {"every": 2}}
+_SD35_MEDIUM = {"dual_attention_layers": list(range(13)), "qk_norm": "rms_norm", "pos_embed_max_size": 384}
+
+
+def _simpletuner(row: Row) -> Case:
+    """documentation/experimental/SEGMENTED_CHECKPOINTING.md, with the configs of simpletuner/examples.
+
+    Everything is bfloat16 and the forward runs under accelerate's autocast. RamTorch keeps the blocks' weights on the host.
+    """
+    _, family, quantization, mode = str(row["id"]).split("-")
+    train = {
+        "method": "lora",
+        "lora": {"rank": row["rank"], "dtype": "bf16", "dropout": 0.1},
+        "checkpointing": _SEGMENTS[mode],
+        "optimizer": {"name": "adamw_bf16"},
+    }
+    words = {"bf16": "none", "int8": "int8-sdnq", "fp8wo": "fp8-torchao"}
+    streamed = "RamTorch" in str(row["offloads"])
+    precision = {
+        "weights": "bf16",
+        "autocast": "bf16",
+        "attention": "bf16",
+        "quantization": "none" if streamed else words[quantization],
+    }
+    parts: dict[str, Any] = {"offload": {"layers": streamed}}
+    if family == "sd3":
+        parts["model"] = {"dims": _SD35_MEDIUM}
+    return Case(spec=_spec(_SIMPLETUNER[family], row, train, precision, **parts), column="allocated", gpu="h100-80gb")
+
+
+def _diffusers_benchmark(row: Row) -> Case:
+    """benchmarks/benchmarking_flux.py: one forward pass of the transformer under no_grad, its weights loaded."""
+    precision = {"weights": "bf16", "quantization": "nf4" if "nf4" in row["base_quant"] else "none"}
+    train = {"method": "lora", "lora": {"rank": 1, "targets": ["to_q"], "dtype": "bf16"}}
+    return Case(spec=_spec("flux.1-dev", row, train, precision), column="forward", gpu="a100-80gb")
+
+
+_TRAINERS = {
+    "cvf": _cogvideox_factory,
+    "ft": _finetrainers,
+    "st": _simpletuner,
+    "dfb": _diffusers_benchmark,
+}
