@@ -56,10 +56,15 @@ def most(spec: Spec, run: Course) -> int | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Images:
-    """Sampled images: how many there will be, and the bytes of all."""
+    """Sampled images: how many there will be, and the bytes of one."""
 
     number: int
-    nbytes: int
+    each: int
+
+    @property
+    def nbytes(self) -> int:
+        """Of all."""
+        return self.number * self.each
 
 
 def images(job: Job, run: Course) -> Images | None:
@@ -72,4 +77,4 @@ def images(job: Job, run: Course) -> Images | None:
         return None
     number = (times + int(sample.final)) * sample.batch * spec.parallel.gpus
     pixels = (sample.height or spec.data.height) * (sample.width or spec.data.width)
-    return Images(number=number, nbytes=number * pixels * PNG_BYTES // PNG_PIXELS)
+    return Images(number=number, each=pixels * PNG_BYTES // PNG_PIXELS)

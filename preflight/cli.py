@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from preflight.rule import THRESHOLD
 from preflight.settings import Settings, fallback_gpu, find, threshold
 
 if TYPE_CHECKING:
+    from preflight.editing.mend import Mended
     from preflight.report import Report, Result
 
 LARGEST = 2**31 - 1  # torch's kernels index with 32-bit integers; a larger count is a slip of the keyboard
@@ -58,9 +60,13 @@ def check(words: Sequence[str]) -> int:
         _known(parser, flag, getattr(options, flag), lookup)
     from preflight.report import Report
 
-    judge = _judge(options, settings)
+    if options.choose is not None and not (options.diff or options.fix):
+        parser.error("--choose takes an offer for --diff or --fix; give one of them")
+    judge = Judge(options, settings)
     strict = options.strict or settings.strict
     report = Report(results=tuple(judge(path) for path in options.config))
+    if options.diff or options.fix:
+        return _mend(report, options, judge, strict=strict)
     status = report.exit_status(strict=strict)
     return _write(_rendered(report, options, strict=strict), status)
 
@@ -93,6 +99,24 @@ def planning(name: str, words: Sequence[str]) -> int:
         return _write(*command.run(options))
     except ConfigError as problem:
         parser.error(_sentence(problem))
+
+
+def sweep(words: Sequence[str]) -> int:
+    """`preflight sweep CONFIG --vary NAME=VALUES`: a grid of runs around a config."""
+    from preflight.sweeping import command
+
+    parser = Parser(prog="preflight sweep", allow_abbrev=False)
+    command.add_arguments(parser)
+    options = parser.parse(words)
+    try:
+        settings = find(Path.cwd())
+        options.fallback_gpu = lambda: fallback_gpu(os.environ.get("PREFLIGHT_GPU"), settings)
+        options.standard_input = _standard_input
+        with _progress() as options.progress:
+            text, status = command.run(options)
+    except ConfigError as problem:
+        parser.error(_sentence(problem))
+    return _write(text, status)
 
 
 def explain(words: Sequence[str]) -> int:
@@ -128,6 +152,7 @@ COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
     "list": show,
     "plan": partial(planning, "plan"),
     "compute": partial(planning, "compute"),
+    "sweep": sweep,
 }
 SIZES: Mapping[str, str] = {
     "batch": "samples in a batch",
@@ -158,7 +183,8 @@ def _check_parser() -> Parser:
     parser = Parser(
         prog="preflight",
         description="Says before a launch whether a training config fits its GPUs, and what to change if it does not.",
-        epilog="preflight rule --help: the 70 %% rule by hand. A config named like a command is given as ./rule.",
+        epilog="preflight explain ID: what a finding means. preflight list: what there is. preflight rule --help: the 70 %% rule by"
+        " hand. A config named like a command is given as ./rule.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -172,6 +198,11 @@ def _check_parser() -> Parser:
     add("-q", "--quiet", action="store_true", help="print only what failed")
     add("-v", "--verbose", action="store_true", help="print every assumption and finding")
     add("--strict", action="store_true", help="warnings fail, too")
+    add("--grow", action="store_true", help="when it fits: the largest batch, resolution and frames that still do")
+    written = parser.add_mutually_exclusive_group()
+    written.add_argument("--diff", action="store_true", help="print the best offer as a change of the file")
+    written.add_argument("--fix", action="store_true", help="write the best offer into the file")
+    add("--choose", type=_count, metavar="N", help="take offer N instead of the best (with --diff or --fix)")
     add("--version", action="version", version=f"preflight {__version__}")
     return parser
 
@@ -260,15 +291,18 @@ def _sentence(problem: ConfigError) -> str:
     return "; ".join(part.rstrip(".") for part in (finding.message, hint) if part)
 
 
-def _judge(options: argparse.Namespace, settings: Settings) -> Callable[[str], Result]:
-    """One config to its Result, whatever happens: one bad file never hides the other nine."""
-    share = options.threshold or settings.threshold or THRESHOLD
-    fallback = cache(lambda: fallback_gpu(os.environ.get("PREFLIGHT_GPU"), settings))
-    standard_input = cache(_standard_input)
+class Judge:
+    """One config, or its text, to its Result, whatever happens: one bad file never hides the other nine."""
 
-    def judge(path: str) -> Result:
+    def __init__(self, options: argparse.Namespace, settings: Settings) -> None:
+        self.options, self.settings = options, settings
+        self.fallback = cache(lambda: fallback_gpu(os.environ.get("PREFLIGHT_GPU"), settings))
+        self.standard_input = cache(_standard_input)
+
+    def __call__(self, path: str, text: str | None = None) -> Result:
         from preflight.report import Result
 
+        options, settings = self.options, self.settings
         try:
             from preflight.pipeline import inspect
 
@@ -276,19 +310,79 @@ def _judge(options: argparse.Namespace, settings: Settings) -> Callable[[str], R
                 path,
                 adapter=options.adapter,
                 overrides=options.set,
-                text=standard_input() if path == "-" else None,
+                text=self.standard_input() if path == "-" and text is None else text,
                 gpu=options.gpu,
                 gpu_memory_gib=options.gpu_memory,
-                fallback_gpu=fallback,
-                threshold=share,
+                fallback_gpu=self.fallback,
+                threshold=options.threshold or settings.threshold or THRESHOLD,
                 ignore=settings.ignored(path),
+                grow=options.grow,
             )
         except ConfigError as problem:
             return Result(config=path, findings=problem.findings)
         except Exception as problem:  # noqa: BLE001  # whatever it is, the config fails and the others are judged
             return Result(config=path, findings=(_internal(path, problem),))
 
-    return judge
+
+def _mend(report: Report, options: argparse.Namespace, judge: Judge, *, strict: bool) -> int:
+    """`--diff` prints the offers as changes of the files, `--fix` writes them and reports on what the files are then."""
+    from preflight.report import Report
+
+    results, diffs, refused = [], [], False
+    for result in report.results:
+        try:
+            made = _mended(result, options, judge)
+        except ConfigError as problem:
+            print(f"preflight: {_sentence(problem)}", file=sys.stderr)
+            made, refused = None, True
+        results.append(made.result if made is not None and options.fix else result)
+        diffs.append(made.diff() if made is not None else "")
+    after = Report(results=tuple(results))
+    status = max(after.exit_status(strict=strict), int(refused))
+    return _write(_rendered(after, options, strict=strict) if options.fix else "".join(diffs), status)
+
+
+def _mended(result: Result, options: argparse.Namespace, judge: Judge) -> Mended | None:
+    """The config with an offer in it, written under `--fix`; None when there is none. Raises ConfigError when it is not edited."""
+    from preflight.editing.mend import mended
+
+    path = result.config
+    if not result.reductions and options.choose is None:
+        why = "passes as it is" if result.passes() else "has no offer"
+        print(f"preflight: {path} {why}; nothing is changed", file=sys.stderr)
+        return None
+    made = mended(
+        result,
+        options.choose or 1,
+        partial(judge, path),
+        overrides=options.set,
+        text=judge.standard_input() if path == "-" else None,
+        tree=_tree() if options.fix else None,
+    )
+    if options.fix:
+        made.write()
+        print(f"preflight: {path} now has {made.offer.summary}", file=sys.stderr)
+    return made
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """What shows how many of so many points are done: a bar on a terminal, else nothing."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda done, total: None  # noqa: ARG005
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("points", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tree() -> Path:
+    """The repository around the working directory, else that directory."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), here)
 
 
 def _internal(what: str, problem: Exception) -> Finding:

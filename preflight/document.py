@@ -99,7 +99,7 @@ def read(path: str, *, overrides: Sequence[str] = (), text: str | None = None) -
     Each of `overrides` is `key=value`. Raises ConfigError whose findings say what is wrong and where.
     """
     source = _decoded(_content(path), path) if text is None else _checked(text, "standard input")
-    data, positions = _format(path, source)(source)
+    data, positions = reader(path, source)(source)
     return replace(_document(path, data, positions, overrides), ignored=silence.comments(source))
 
 
@@ -111,7 +111,8 @@ def _document(path: str, data: dict[str, Any], positions: Mapping[Path, Position
     return Document(path=path, data=data, positions=kept, interpolated=interpolated, overridden=overridden)
 
 
-def _format(path: str, text: str) -> Callable[[str], Parsed]:
+def reader(path: str, text: str) -> Callable[[str], Parsed]:
+    """What reads a file of this name, or where the name does not end in a format, this text. Raises ConfigError."""
     ending = re.search(r"[^/\\.](\.[A-Za-z0-9_]+)$", path)
     if ending:
         known = FORMATS.get(ending[1].lower())

@@ -44,6 +44,7 @@ READING: Mapping[str, str] = {
     "data-index": "The file is HunyuanDiT's list of data, not its training settings; those are taken to be the trainer's defaults.",
     "zero-stage": "HunyuanDiT's trainer accepts ZeRO stages 2 and 3 only; its own default of 1 stops it.",
     "zero-init": "ZeRO-3 without zero.Init builds the whole model on every rank before dividing it.",
+    "zero-persistence": "ZeRO-3 keeps small parameters gathered; HunyuanDiT's trainer sets that limit so high that all are.",
     "ema-off": "HunyuanDiT's trainer keeps no moving average when it trains LoRA, whatever the flags say.",
     "fused-wqkv": "HunyuanDiT's own network has one layer for query, key and value; three are counted, whose adapters are larger.",
     "flash-stays": "HunyuanDiT's trainer uses flash attention whenever --infer-mode is fa, its default, --no-flash-attn or not.",
@@ -53,6 +54,7 @@ READING: Mapping[str, str] = {
     "other-text-encoder": "The network is made for another text encoder than the catalog's, and its size is not known.",
     "one-expert": "Wan2.2's A14B models are two networks, for high and for low noise; a training run loads and trains one.",
     "t5-fsdp": "FSDP's sharding of T5 is not counted: while T5 is on the GPU a whole one is, and on the CPU it has no effect.",
+    "cache-path": "DiffSR keeps prepared data at the path up to its first dot; two data sets that share that part share the data.",
     "uneven-grid": "DiffSR makes its input by taking every sample_factor-th point, so the grid must be a multiple of it.",
     "factor-mismatch": "The network's own upsampling and data.sample_factor must be the same, or output and target differ in size.",
     # the catalog
@@ -70,6 +72,7 @@ READING: Mapping[str, str] = {
     "lora-target": "A target matches no linear layer of the network: peft refuses it, or leaves it out where others match.",
     # the answer
     "no-reduction": "No smaller batch, size or number of frames fits; the message says what fills the memory, and what would help.",
+    "not-edited": "The change could not be written into the file as it stands; the message says why. Make it by hand.",
     "unknown-ignore": "A comment `# preflight: ignore[id]` names an id that no finding has, so it silences nothing.",
     "internal-error": "preflight itself failed. With PREFLIGHT_DEBUG=1 it shows where; please report it.",
 }

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from preflight.finding import ConfigError
 from preflight.position import (
@@ -63,15 +63,35 @@ def read(text: str) -> Parsed:
     return Parsed(data, scanner.positions)
 
 
+class Span(NamedTuple):
+    """Offsets in the text: where a member begins (its key, or an item itself), and where its value begins and ends."""
+
+    key: int
+    value: tuple[int, int]
+
+
+def spans(text: str) -> Mapping[Path, Span]:
+    """Where each value of `text` stands, the top level at the empty path; raises ConfigError as `read` does."""
+    scanner = _Scanner(text)
+    start = scanner.skip()
+    scanner.value((), 0)
+    return {(): Span(start, (start, scanner.offset)), **scanner.spans}
+
+
 class _Scanner:
     """A cursor over the text; every method leaves it behind what it read."""
 
     def __init__(self, text: str) -> None:
         self.positions: dict[Path, Position] = {}
+        self.spans: dict[Path, Span] = {}
         self._text = text
         self._at = 0
         self._made = 0
         self._lines = [0, *(match.end() for match in re.finditer("\n", text))]
+
+    @property
+    def offset(self) -> int:
+        return self._at
 
     def skip(self) -> int:
         """The offset of the next character that is neither space nor comment, where the cursor then is."""
@@ -108,7 +128,7 @@ class _Scanner:
         for _ in self._members("}"):
             if self.peek() != '"':
                 raise self.broken("expected a key in double quotes")
-            position = self._position()
+            position, begin = self._position(), self._at
             key = self._string()
             at = (*path, key)
             if not key.strip():
@@ -120,7 +140,7 @@ class _Scanner:
             if self.peek() != ":":
                 raise self.broken("expected ':' after the key")
             self._at += 1
-            data[key] = self.value(at, depth + 1)
+            data[key] = self._spanned(at, begin, depth + 1)
         return data
 
     def _array(self, path: Path, depth: int) -> list[Any]:
@@ -128,8 +148,15 @@ class _Scanner:
         for index in self._members("]"):
             at = (*path, index)
             self.positions[at] = self._position()
-            items.append(self.value(at, depth + 1))
+            items.append(self._spanned(at, self._at, depth + 1))
         return items
+
+    def _spanned(self, path: Path, key: int, depth: int) -> Any:
+        start = self.skip()
+        self.spans[path] = Span(key, (start, start))  # before those inside it
+        found = self.value(path, depth)
+        self.spans[path] = Span(key, (start, self._at))
+        return found
 
     def _members(self, close: str) -> Iterator[int]:
         """Counts the members up to `close`; the caller reads one each time, with the cursor before it."""

@@ -9,22 +9,28 @@ from preflight.checks.case import Case
 from preflight.finding import Finding
 from preflight.job import Job, job
 from preflight.memory.budget import budget
+from preflight.memory.host import host
 from preflight.memory.limits import limits
 from preflight.memory.model import build
 from preflight.memory.peak import reserved, worst
 from preflight.memory.phases import phases
-from preflight.report import Memory, Phase, Verdict
+from preflight.report import HostMemory, Memory, Phase, Verdict
 from preflight.spec import Spec
+from preflight.units import GIB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """`findings` have canonical keys; the case is what they and the memory were computed from."""
+    """The case is what memory and verdict were computed from."""
 
     case: Case
     memory: Memory
     verdict: Verdict
-    findings: tuple[Finding, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What every check finds, with canonical keys; computed when asked, as most judgements only serve a search."""
+        return tuple(checks.run(self.case))
 
 
 def judge(spec: Spec, gpu: catalog.Gpu | None, threshold: float) -> Judgement:
@@ -43,17 +49,16 @@ def judge_job(work: Job, threshold: float) -> Judgement:
         phases=tuple(phases(work, model, need)),
         limits=limits(work.gpu, work.spec.parallel, threshold) if work.gpu is not None else None,
     )
-    findings = tuple(checks.run(case))
-    return Judgement(case=case, memory=_memory(case), verdict=_verdict(case, findings), findings=findings)
+    return Judgement(case=case, memory=_memory(case), verdict=_verdict(case))
 
 
-def _verdict(case: Case, findings: tuple[Finding, ...]) -> Verdict:
+def _verdict(case: Case) -> Verdict:
     if case.limits is None:
         return "cannot-judge"
     peak = worst(case.budget, case.phases)
     if peak.total > case.limits.reachable or case.budget.activations > case.limits.activations:
         return "does-not-fit"
-    if any(finding.severity == "error" and checks.decides(finding.id) for finding in findings):
+    if any(finding.severity == "error" for finding in checks.run(case, deciding=True)):
         return "cannot-judge"
     return "fits" if peak.total <= case.limits.usable else "tight"
 
@@ -79,4 +84,17 @@ def _memory(case: Case) -> Memory:
         ),
         components=peak.components,
         resident={**detail, **held.encoders, "ema": held.ema},
+        host=_host(case),
+    )
+
+
+def _host(case: Case) -> HostMemory:
+    need = host(case.job, case.model, case.budget)
+    parts, stated = need.phases[need.worst], case.job.spec.hardware.host_memory_gib
+    return HostMemory(
+        peak_bytes=need.total(need.worst),
+        peak_phase=need.worst,
+        pinned_bytes=sum(part.nbytes for part in parts if part.pinned),
+        parts={part.name: part.nbytes for part in parts},
+        capacity_bytes=int(stated * GIB) if stated is not None else None,
     )

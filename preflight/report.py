@@ -26,8 +26,22 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HostMemory:
+    """Bytes on one node in the phase that holds most there; `parts` sum to `peak_bytes`, `pinned_bytes` of them page-locked."""
+
+    peak_bytes: int
+    peak_phase: str
+    pinned_bytes: int
+    parts: Mapping[str, int]
+    capacity_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """Bytes on one GPU. `components` sum to `peak_bytes`; `resident` names in detail what stays between steps."""
+    """Bytes on one GPU. `components` sum to `peak_bytes`; `resident` names in detail what stays between steps.
+
+    `host` is not part of the contract: other formats carry it in findings alone.
+    """
 
     peak_bytes: int | None = None
     peak_phase: str | None = None
@@ -38,6 +52,7 @@ class Memory:
     phases: tuple[Phase, ...] = ()
     components: Mapping[str, int | None] = field(default_factory=lambda: dict.fromkeys(COMPONENTS))
     resident: Mapping[str, int] = field(default_factory=dict)
+    host: HostMemory | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

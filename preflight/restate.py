@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +10,9 @@ from preflight import schema
 from preflight.adapters.reading import Adapter, Reading
 from preflight.advice.reductions import Restated
 from preflight.document import Document
+from preflight.editing.keys import with_keys
 from preflight.finding import ConfigError
-from preflight.position import Path, dotted
+from preflight.position import dotted
 from preflight.spec import Spec
 
 # Groups of settings that people keep together: a key that is new goes where the user has one of these.
@@ -102,37 +102,7 @@ def _beside(document: Document, reading: Reading, changes: Mapping[str, Any], sp
 
 def _homes(reading: Reading, path: str) -> Iterator[str]:
     """The groups of the user's keys that are kin to a canonical path, the nearest first."""
-    for prefix in KIN.get(path) or KIN.get(path.split(".")[0], ()):
+    for prefix in KIN.get(path) or KIN.get(path.partition(".")[0], ()):
         for canonical, key in reading.origins.items():
             if (canonical == prefix or canonical.startswith(prefix + ".")) and "." in key:
                 yield key.rpartition(".")[0]
-
-
-def locate(data: Mapping[str, Any], key: str) -> Path:
-    """The path of a dotted key: of what is there where the key's parts could be read in several ways, else one part a dot."""
-    path: Path = ()
-    at: Any = data
-    parts = key.replace("[", ".").replace("]", "").split(".")
-    while parts:
-        taken = next((n for n in range(len(parts), 0, -1) if isinstance(at, Mapping) and ".".join(parts[:n]) in at), 1)
-        step: str | int = ".".join(parts[:taken])
-        step = int(step) if isinstance(at, list) and step.isdigit() else step
-        path, parts = (*path, step), parts[taken:]
-        at = at[step] if (isinstance(at, Mapping) and step in at) or (isinstance(at, list) and isinstance(step, int)) else None
-    return path
-
-
-def with_keys(data: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A copy of `data` with the dotted `keys` set; None where one stands inside a value that holds none."""
-    changed: dict[str, Any] = deepcopy(dict(data))
-    for key, value in keys.items():
-        *above, last = locate(changed, key)
-        place: Any = changed
-        for step in above:
-            if isinstance(place, dict) and place.get(str(step)) is None:
-                place[str(step)] = {}
-            place = place[step]
-        if not isinstance(place, dict | list):
-            return None
-        place[last] = list(value) if isinstance(value, tuple) else value  # type: ignore[index]  # a key of a dict or an index of a list
-    return changed

@@ -90,7 +90,8 @@ class Precision:
 
     `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's. `tf32`: whether float32 matrix products
     may use TF32; null where the config does not say, and torch's own default is no. `attention` is what attention's inputs are cast
-    to, as autocast does on CUDA (aten/src/ATen/autocast_mode.h); null: it runs in what it is given.
+    to, as autocast does on CUDA (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `norms` is how RMS norms run:
+    written out by torch, in Python by diffusers' own class, or as torch 2.9's one kernel.
     """
 
     weights: Dtype = "bf16"
@@ -101,11 +102,30 @@ class Precision:
     vae: Dtype | None = None
     tf32: bool | None = None
     attention: Literal["bf16", "fp16"] | None = None
+    norms: Literal["composite", "plain", "fused"] = "composite"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Zero:
+    """Keys of DeepSpeed's `zero_optimization`, those of stage 3 without their prefix; sizes in elements, null: its default."""
+
+    contiguous_gradients: bool | None = None
+    reduce_scatter: bool | None = None
+    overlap_comm: bool | None = None
+    reduce_bucket_size: int | None = None
+    sub_group_size: int | None = None
+    prefetch_bucket_size: int | None = None
+    param_persistence_threshold: int | None = None
+    max_live_parameters: int | None = None
+    max_reuse_distance: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallel:
-    """`gpus` counts all ranks of the run. `sequence` and `tensor` divide one replica; the rest is data-parallel."""
+    """`gpus` counts all ranks of the run. `sequence` and `tensor` divide one replica; the rest is data-parallel.
+
+    `loading`: every rank loads the whole model, the first does and sends it on, or each builds its part (DeepSpeed's zero.Init).
+    """
 
     gpus: int = 1
     nodes: int = 1
@@ -115,6 +135,8 @@ class Parallel:
     reshard: bool = True
     compute: Dtype | None = None
     reduce: Dtype | None = None
+    zero: Zero | None = None
+    loading: Literal["whole", "first", "sharded"] = "whole"
 
     @property
     def data_parallel(self) -> int:

@@ -67,7 +67,7 @@ def read(text: str) -> Parsed:
     data, an anchor that contains itself, or more than the limits of `position` allow.
     """
     tree = _Tree()
-    data = tree.value(_root(text), (), 0)
+    data = tree.value(compose(text), (), 0)
     if data is None:
         raise refusal("empty-config", "The config is empty.")
     if not isinstance(data, dict):
@@ -77,10 +77,11 @@ def read(text: str) -> Parsed:
 
 def value(text: str) -> Any:
     """The value that `text` stands for when written after a key; raises ConfigError as `read` does."""
-    return _Tree().value(_root(text), (), 0)
+    return _Tree().value(compose(text), (), 0)
 
 
-def _root(text: str) -> Any:
+def compose(text: str) -> Any:
+    """The node graph of `text`, whose marks say where each value stands; raises ConfigError as `read` does."""
     import yaml
 
     try:

@@ -18,7 +18,7 @@ from preflight.planning.plan import Assumptions, Plan
 from preflight.planning.video import PRESETS, Clip
 from preflight.units import GIB
 
-EXAMPLE = "plan -t 40 -n 8 -r 720p -f 50 --fps 10 --mfu 0.4 --gpu-type H100 -s 10".split()
+EXAMPLE = ["plan", "-t", "40", "-n", "8", "-r", "720p", "-f", "50", "--fps", "10", "--mfu", "0.4", "--gpu-type", "H100", "-s", "10"]
 HD = Clip(width=1280, height=720, frames=50, fps=10)
 PLAN = Plan(wall_hours=40, gpus=8, card=hardware.gpu("H100"), mfu=0.4, price=2.0, steps=10, clip=HD, assumptions=Assumptions())
 

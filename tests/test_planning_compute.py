@@ -106,9 +106,10 @@ def test_every_factor_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD = {
-    **dict.fromkeys(("--reference-flop", "--model-scale", "--seconds", "--tflops", "--candidates"), ["0", "-1", "nan", "inf", "x"]),
-    **dict.fromkeys(("--video-share", "--utilisation", "--training-utilisation"), ["0", "1.5", "nan"]),
-    **dict.fromkeys(("--sampling-steps", "--tokens", "--digits"), ["0", "-1", "2.5", "nan"]),
+    **{flag: ["0", "-1", "nan", "inf", "x"] for flag in ("--reference-flop", "--model-scale", "--seconds", "--tflops")},
+    **{flag: ["0", "1.5", "nan"] for flag in ("--video-share", "--utilisation", "--training-utilisation")},
+    **{flag: ["0", "-1", "2.5", "nan"] for flag in ("--sampling-steps", "--tokens", "--digits")},
+    "--candidates": ["0", "nan"],
     "--data-scale": ["0", "10,4", "1,2,3", "nan,2"],
     "--platform": ["TikTok", "TikTok=0", "TikTok=1e6:2", "=5", "TikTok=nan"],
     "--language-model": ["7e9", "M=0", "M=nan"],

@@ -15,6 +15,7 @@ from preflight.job import Job, job
 from preflight.memory.budget import Budget, budget
 from preflight.memory.model import Model, build
 from preflight.memory.optimizer import optimizer
+from preflight.memory.phases import phases
 from preflight.memory.rank import Rank
 from preflight.memory.sharding import STRATEGIES, during_step, rank
 from preflight.memory.step import Step, walk
@@ -85,9 +86,10 @@ def test_stage_three_by_hand() -> None:
     assert share.buffers == 2 * 500_000_000 + rounded(2 * part)
     states = optimizer(work, share)
     assert (states.states, states.master) == (rounded(4 * part) * 2, rounded(4 * part))
-    small = sum(p.numel * p.copies for p in model.parameters if p.numel <= 100_000)
+    small = sum(p.nbytes * p.copies for p in model.parameters if p.numel <= 100_000)
+    assert share.frozen == small + model.buffer_bytes
     # a third of 1e9 elements are met again within reach, as checkpoints run twice; 5e7 are prefetched, and copied from one buffer
-    expected = 2 * (small + 1_000_000_000 // 3 + 50_000_000 + 50_000_000)
+    expected = 2 * (1_000_000_000 // 3 + 50_000_000 + 50_000_000)
     assert share.gathered == pytest.approx(expected, rel=0.001)
 
 
@@ -269,3 +271,40 @@ def test_arrays_equal_scalars(spec: Spec, shapes: list[tuple[int, int]]) -> None
     together = budget(work, model, replace(work.shape, batch=batch, height=height * 64))
     alone = [budget(work, model, replace(work.shape, batch=b, height=h * 64)) for b, h in shapes]
     assert np.broadcast_to(together.allocated, batch.shape).tolist() == [each.allocated for each in alone]
+
+
+def _phase(name: str, spec: Spec) -> int:
+    """Bytes of weights that a phase has beside those that stay."""
+    work, model, _ = _made(spec)
+    (found,) = (phase.peak for phase in phases(work, model, budget(work, model)) if phase.name == name)
+    assert found is not None
+    return int(found.weights)
+
+
+def test_weights_arrive_whole_where_nobody_divides_them_before() -> None:
+    _, model, share = _made(_spec("zero3", 8))
+    assert _phase("load", _spec("zero3", 8)) == model.trainable_bytes + model.buffer_bytes - share.trained - share.frozen
+    largest = 2 * 6 * 1536 * 1536  # condition_embedder.time_proj
+    assert _phase("load", _spec("zero3", 8, parallel={"loading": "sharded"})) == largest
+    assert _phase("load", _spec("fsdp", 8)) == model.block_bytes
+    for strategy in ("none", "ddp", "zero1", "zero2"):
+        assert _phase("load", _spec(strategy, 8)) == 0  # they stay whole
+
+
+def test_weights_are_gathered_to_be_saved() -> None:
+    saved = {"save": {"every": 100}}
+    _, model, _ = _made(_spec("fsdp", 8))
+    assert _phase("save", _spec("fsdp", 8, **saved)) == model.block_bytes
+    assert _phase("save", _spec("zero3", 8, **saved)) == 2 * 6 * 1536 * 1536
+    assert _phase("save", _spec("zero2", 8, **saved)) == 0
+
+
+def test_settings_of_the_config_take_the_place_of_deepspeeds_own() -> None:
+    told = {"reduce_bucket_size": 200_000_000, "overlap_comm": False, "param_persistence_threshold": 9_000_000_000}
+    _, model, whole = _made(_spec("zero3", 8, parallel={"zero": told}))
+    _, _, usual = _made(_spec("zero3", 8))
+    assert usual.buffers - whole.buffers == 2 * (500_000_000 - 200_000_000)
+    assert whole.frozen == model.trainable_bytes + model.buffer_bytes  # nothing is above the threshold, so nothing is given up
+    assert whole.gathered == 0
+    small, large = (_step(_spec("zero2", 8, parallel={"zero": {"reduce_bucket_size": n}})) for n in (10**8, 4 * 10**8))
+    assert large.backward.peak - small.backward.peak == 2 * 2 * 3 * 10**8  # the bucket and its copy

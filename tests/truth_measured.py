@@ -145,6 +145,8 @@ def _simpletuner(row: Row) -> Case:
         "weights": "bf16",
         "autocast": "bf16",
         "attention": "bf16",
+        # its Wan is built from diffusers' Attention, whose norms are diffusers' own class
+        "norms": "plain" if family.startswith("wan") else "composite",
         "quantization": "none" if streamed else words[quantization],
     }
     parts: dict[str, Any] = {"offload": {"layers": streamed}}

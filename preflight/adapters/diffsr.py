@@ -98,6 +98,7 @@ FIELDS = (
           source="trainers/base.py: saving_ckpt"),
     Field(path="_ckpt_freq", keys=("train.ckpt_freq", "train.checkpoint_freq"), convert=count(), default=100,
           source="trainers/base.py: ckpt_freq, in epochs"),
+    Field(path="_best", keys=("train.saving_best",), convert=flag(), default=True, source="trainers/base.py: saving_best"),
     Field(path="sample.every_epochs", keys=("train.eval_freq",), convert=count()),
     Field(path="schedule.epochs", keys=("train.epochs",), convert=count()),
     Field(path="data.workers", keys=("data.num_workers",), convert=count(0, COUNT)),
@@ -113,7 +114,7 @@ NO_EFFECT = (
     "model.*", "resshift.*", "beta_schedule.*", "data.name", "data.dataset", "data.data_key",
     "data.train_ratio", "data.valid_ratio", "data.test_ratio", "data.subset", "data.subset_ratio", "data.normalize",
     "data.normalizer_type", "train.random_seed", "train.seed", "train.cuda", "train.device",
-    "train.patience", "train.saving_best", "train.load_ckpt", "train.ckpt_path",
+    "train.patience", "train.load_ckpt", "train.ckpt_path",
     "train.resume_path", "train.visualize", "train.visual_interval", "train.model_type",
     "train.initializer", "train.local_rank", "train.rank", "train.saving_path", "train.saving_name", "optimize.lr",
     "optimize.weight_decay", "optimize.momentum", "schedule.*", "log.*", "_wandb", "_wandb.*", "device", "distributed",
@@ -159,6 +160,7 @@ def read(document: Document) -> Reading:
     share = _parallel(run)
     _network_dims(run)
     _fixed(run)
+    _cache(run)
     _nonsense(run)
 
     def inverse(changes: dict[str, Any]) -> dict[str, Any]:
@@ -247,10 +249,24 @@ def _fixed(run: Draft) -> None:
     if run.get("_saves"):
         run.put("save.every_epochs", run.get("_ckpt_freq"), like="_ckpt_freq")
         run.put("save.optimizer", True)
+        run.put("save.final", run.get("_best"))  # best_model.pth, beside the others
         if run.get("save.keep") == 0:  # the trainer keeps all of them
             run.put("save.keep", None, like="save.keep")
     else:
         run.drop("save")
+
+
+def _cache(run: Draft) -> None:
+    """datasets/*.py keep the prepared data at data_path.split(".")[0] with a few words after it."""
+    path = run.get("paths.train")
+    cut = str(path).split(".", maxsplit=1)[0]
+    if path is not None and cut != str(path).rpartition(".")[0]:
+        where = f"at {cut}…" if cut else "in the working directory"
+        message = (
+            f"The trainer keeps the prepared data {where}, as it cuts {path} at its first dot, so other data sets that are cut"
+            " to the same are never read."
+        )
+        run.note("note", "cache-path", message, at="paths.train", fix="a path without a dot before its ending")
 
 
 def _nonsense(run: Draft) -> None:

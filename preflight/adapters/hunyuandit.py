@@ -26,6 +26,20 @@ MODULES = {
 MODELS = {"DiT-g/2": "g2", "DiT-XL/2": "xl2"}
 STAGES = {"1": "zero1", "2": "zero2", "3": "zero3"}
 PARTS = {"all": "full", "lora": "lora", "ipadapter": "ipadapter"}
+#: What hydit/ds_config.py writes into zero_optimization beside the stage.
+ZERO = {
+    "zero2": {"reduce_scatter": False, "reduce_bucket_size": 1_000_000_000},
+    "zero3": {
+        "contiguous_gradients": True,
+        "reduce_scatter": True,
+        "overlap_comm": True,
+        "reduce_bucket_size": 1_200_000_000,
+        "sub_group_size": 1_000_000_000,
+        "prefetch_bucket_size": 500_000_000,
+        "param_persistence_threshold": 9_000_000_000,
+        "max_live_parameters": 600_000_000,
+    },
+}
 LAUNCHER = ("num_gpus", "world_size", "gpus", "nproc_per_node", "hardware.gpus")
 
 #: The flags that are dimensions of the network: their names in it, and their defaults.
@@ -253,9 +267,19 @@ def _parallel(run: Draft) -> None:
         key = run.origins.get("parallel.strategy") or _prefer("use_zero_stage", run.document)
         fix = f"set {key} to 2"
         run.findings.append(run.document.finding("zero-stage", "error", message, key=key, fix=fix))
+    if run.get("parallel.strategy") == "zero3" and run.get("_zero_init") == 3:
+        run.put("parallel.loading", "sharded", like="_zero_init")  # deepspeed.zero.Init
     if run.get("parallel.strategy") == "zero3" and run.get("_zero_init") != 3:
         message = "without zero-stage 3 every rank builds the whole model before ZeRO-3 divides it."
         run.note("warning", "zero-init", message, at="parallel.strategy", fix="set zero-stage to 3 beside use-zero-stage 3")
+    for name, value in ZERO.get(run.get("parallel.strategy"), {}).items():
+        run.put(f"parallel.zero.{name}", value)
+    if run.get("parallel.strategy") == "zero3":
+        message = (
+            "hydit/ds_config.py sets stage3_param_persistence_threshold to 9e9 elements, more than any parameter has,"
+            " so every GPU keeps all weights gathered and ZeRO-3 divides only gradients and optimizer states."
+        )
+        run.note("warning", "zero-persistence", message, at="parallel.strategy", fix="set it to 1e5, DeepSpeed's default")
 
 
 def _phases(run: Draft) -> None:

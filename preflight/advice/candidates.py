@@ -21,6 +21,7 @@ class Candidate:
     height: int
     width: int
 
+
 def present(spec: Spec) -> Candidate:
     """The shape as it is."""
     data = spec.data

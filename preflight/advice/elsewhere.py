@@ -16,7 +16,7 @@ MOST_GPUS = 1024
 
 
 def elsewhere(judgement: Judgement, threshold: float) -> Finding:
-    """The finding `no-reduction`: what fills the memory, the smallest GPU of the catalog that would do, and how many of this one."""
+    """The finding `no-reduction`: what fills the memory, the smallest GPU of the catalog that would do, how many of this one."""
     memory = judgement.memory
     parts = {name: size for name, size in memory.components.items() if size}
     usable = memory.usable_bytes or 0
@@ -28,7 +28,11 @@ def elsewhere(judgement: Judgement, threshold: float) -> Finding:
         f"{gib(parts[name] or 0)}{beyond} the {gib(usable)} that are usable."
     )
     fixes = tuple(_places(judgement.case.job, threshold))
-    fix = f"as it stands it fits {' or '.join(fixes)}" if fixes else "no GPU of the catalog, and no number of these, holds it as it stands"
+    fix = (
+        f"as it stands it fits {' or '.join(fixes)}"
+        if fixes
+        else "no GPU of the catalog, and no number of these, holds it as it stands"
+    )
     return Finding(id="no-reduction", severity="error", message=message, fix=fix)
 
 

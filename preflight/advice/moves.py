@@ -70,7 +70,13 @@ def moves(*, accumulates: bool) -> tuple[Move, ...]:
 
 
 def shaped(
-    name: str, tier: int, needs: tuple[str, ...], values: Callable[[Job], Sequence[Any]], shape: tuple[str, ...], *, accumulates: bool
+    name: str,
+    tier: int,
+    needs: tuple[str, ...],
+    values: Callable[[Job], Sequence[Any]],
+    shape: tuple[str, ...],
+    *,
+    accumulates: bool,
 ) -> Move:
     """A move to other shapes: a value holds the dimensions `shape`."""
 

@@ -53,9 +53,13 @@ def _words(before: Spec, after: Spec) -> Iterator[str]:
 
 def _kept(before: Spec, after: Spec) -> Iterator[str]:
     if after.precision != before.precision:
-        yield "float16 instead of bfloat16" if after.precision.quantization == before.precision.quantization else "quantised weights"
+        yield (
+            "float16 instead of bfloat16" if after.precision.quantization == before.precision.quantization else "quantised weights"
+        )
     for place, how in (("cached", "cached {}"), ("offloaded", "{} on the host")):
-        names = {"latents": "latents", "text": "text embeddings"} if place == "cached" else {"latents": "VAE", "text": "text encoder"}
+        names = (
+            {"latents": "latents", "text": "text embeddings"} if place == "cached" else {"latents": "VAE", "text": "text encoder"}
+        )
         moved = [names[key] for key in names if getattr(after.data, key) == place != getattr(before.data, key)]
         if moved:
             yield how.format(" and ".join(moved))
@@ -104,5 +108,5 @@ def _sample(before: Spec, after: Spec) -> Iterator[str]:
     frames = now.frames or after.data.frames
     if now.frames != was.frames and frames != after.data.frames:
         yield f"samples of {frames} frame{'s' * (frames > 1)}"
-    if now.batch != was.batch and now.batch != after.train.batch:
+    if now.batch not in (was.batch, after.train.batch):
         yield f"samples drawn {now.batch} at a time"

@@ -29,9 +29,14 @@ def documentation(id_: str) -> str:
     return inspect.cleandoc(_module(id_).__doc__ or "")
 
 
-def run(case: Case) -> Iterator[Finding]:
-    """What every check finds. A finding's `key` is canonical: the pipeline turns it into the user's own and its line."""
+def run(case: Case, *, deciding: bool = False) -> Iterator[Finding]:
+    """What every check finds, or only those whose errors leave the memory unknown.
+
+    A finding's `key` is canonical: the pipeline turns it into the user's own and its line.
+    """
     for id_ in ids():
+        if deciding and not decides(id_):
+            continue
         for severity, message, key, fix in _module(id_).check(case):
             yield Finding(id=id_, severity=severity, message=message, key=key, fix=fix)
 

@@ -9,9 +9,8 @@ Fix: fewer workers, prefetch 1, or latents that are cached.
 from __future__ import annotations
 
 from preflight.checks.case import Answers, Case, Found
+from preflight.memory.host import decoded_bytes, ranks_per_node
 from preflight.units import GIB, gib
-
-CHANNELS, FLOAT32 = 3, 4  # torchvision's and decord's frames, scaled to [-1, 1] before they are collated
 
 
 def check(case: Case) -> Answers:
@@ -19,14 +18,13 @@ def check(case: Case) -> Answers:
     data, host = spec.data, spec.hardware.host_memory_gib
     if not data.workers or host is None or data.latents == "cached" or case.job.vae is None:
         return
-    sample = data.frames * data.height * data.width * CHANNELS * FLOAT32
-    ranks = -(-spec.parallel.gpus // spec.parallel.nodes)
-    needed = ranks * data.workers * data.prefetch * spec.train.batch * sample
+    ranks, one = ranks_per_node(spec), decoded_bytes(spec)
+    needed = ranks * data.workers * data.prefetch * one
     if needed <= host * GIB / 2:
         return
     message = (
         f"{ranks} × {data.workers} workers with {data.prefetch} batches of {spec.train.batch} decoded samples each hold"
         f" {gib(needed)} of the host's {host:g} GiB."
     )
-    fitting = int(host * GIB / 2 // (ranks * data.prefetch * spec.train.batch * sample))
+    fitting = int(host * GIB / 2 // (ranks * data.prefetch * one))
     yield Found("warning", message, "data.workers", fix=f"at most {fitting} workers a GPU" if fitting else "cache the latents")

@@ -8,7 +8,7 @@ Fix: keep fewer checkpoints, save more rarely, or leave the optimizer's states o
 
 from __future__ import annotations
 
-from preflight.checkpoints import Checkpoint, checkpoint, images, most
+from preflight.checkpoints import Checkpoint, Images, checkpoint, images, most
 from preflight.checks.case import Answers, Case, Found
 from preflight.files import free_bytes
 from preflight.schedule import course
@@ -23,21 +23,28 @@ def check(case: Case) -> Answers:
     number, pictures = most(spec, run), images(case.job, run)
     needed = one.total * (number or 1) + (pictures.nbytes if pictures else 0)
     together = [f"{'' if run.exact or spec.save.keep else 'at most '}{count(number, 'checkpoint')}"] if number else []
-    together += [f"{count(pictures.number, 'sampled image')} ({size(pictures.nbytes)})"] if pictures else []
+    together += [_pictured(pictures)] if pictures else []
     message = f"A checkpoint is {_described(one, case)}"
     key = "save.keep" if spec.save.keep is not None else "save.every"
-    yield Found("note", f"{message}; {' and '.join(together)} take {size(needed)}." if number else f"{message}.", key)
+    many = len(together) > 1 or number != 1
+    yield Found("note", f"{message}; {' and '.join(together)} take {size(needed)}." if number and many else f"{message}.", key)
     stated = spec.hardware.disk_free_gib
     free = int(stated * GIB) if stated is not None else free_bytes(spec.paths.output)
     if free is None or needed <= free:
         return
-    what = f"{' and '.join(together)} take" if number else "One checkpoint takes"
+    what = f"{' and '.join(together)} take" if number and many else "One checkpoint takes"
     message = (
         f"{what} {size(needed)}, more than the {size(free)} that are free{'' if stated is not None else ' in the output folder'}."
     )
     sure = stated is not None and (run.exact or spec.save.keep is not None or not number)
     fitting = max(1, (free - (pictures.nbytes if pictures else 0)) // one.total)
     yield Found("error" if sure else "warning", message, key, fix=f"keep at most {fitting}" if one.total <= free else None)
+
+
+def _pictured(pictures: Images) -> str:
+    # kB of 1000 bytes, as the figure for one image is a round one
+    each, together = pictures.each / 1e3, pictures.nbytes / 1e6
+    return f"{count(pictures.number, 'sampled image')} of about {each:,.0f} kB ({together:,.0f} MB)"
 
 
 def _described(one: Checkpoint, case: Case) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from preflight import catalog
 from preflight.job import Job
@@ -44,7 +43,7 @@ class Resident:
 class Peak:
     """The worst moment of a phase: `allocated` is the sum of the parts above resident and the resident ones.
 
-    `workspace` is what kernels hold for themselves beyond that.
+    `workspace` is what kernels hold for themselves beyond that, `weights` those that are there in this phase only.
     """
 
     allocated: Size
@@ -52,6 +51,7 @@ class Peak:
     optimizer: Size = 0
     activations: Size = 0
     workspace: Size = 0
+    weights: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +59,9 @@ class Budget:
     """Bytes per GPU; sizes are numpy arrays where the shape was.
 
     `allocated` is what torch's allocator hands out at the step's peak; `reserved` adds fragmentation and kernel workspaces.
-    `kept_gradients` are those that the trainer leaves in place between steps. `activations` is the highest sum of saved tensors and
-    transients in the step's forward and backward pass.
+    `kept_gradients` are those that the trainer leaves in place between steps, `away` what of the step waits in host memory.
+    `activations` is the highest sum of saved tensors and transients in the step's forward and backward pass, `gathered` those
+    weights of other ranks in it that the walk does not gather itself.
     """
 
     resident: Resident
@@ -68,6 +69,8 @@ class Budget:
     activations: Size
     cublas: int
     kept_gradients: Size
+    away: Size = 0
+    gathered: int = 0
 
     @property
     def allocated(self) -> Size:
@@ -103,12 +106,14 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
         _updating(job, resident, step, states),
     ]
     worst = _worst(peaks)
-    inside = resident.total + gathered + _largest(step.forward.inside, step.backward.inside)
+    inside = resident.total + gathered + largest(step.forward.inside, step.backward.inside)
     return Budget(
         resident=resident,
-        step=replace(worst, workspace=_largest(worst.allocated, inside) - worst.allocated),
-        activations=_largest(step.forward.activations, step.backward.activations) + gathered,
+        step=replace(worst, workspace=largest(worst.allocated, inside) - worst.allocated),
+        activations=largest(step.forward.activations, step.backward.activations) + gathered,
         cublas=overhead.cublas_workspace(job.gpu),
+        away=step.away,
+        gathered=gathered,
         kept_gradients=step.left if job.spec.train.zero_grad == "before-backward" else 0,
     )
 
@@ -173,10 +178,11 @@ def _updating(job: Job, resident: Resident, step: Step, states: Optimizer) -> Pe
 def _worst(peaks: list[Peak]) -> Peak:
     if all(isinstance(peak.allocated, int) for peak in peaks):
         return max(peaks, key=lambda peak: peak.allocated)
-    return Peak(allocated=_largest(*(peak.allocated for peak in peaks)))
+    return Peak(allocated=largest(*(peak.allocated for peak in peaks)))
 
 
-def _largest(*sizes: Any) -> Any:
+def largest(*sizes: Size) -> Size:
+    """The largest of the sizes, element by element where some are arrays."""
     if all(isinstance(size, int) for size in sizes):
         return max(sizes)
     import numpy as np

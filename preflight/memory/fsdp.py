@@ -16,13 +16,36 @@ def rank(job: Job, model: Model) -> Rank:
 
     Every rank of the run takes part, those that share a sample's tokens too, as diffusers and Wan's own distributed code do.
     """
-    ranks = job.spec.parallel.gpus
-    shards = [_shard(p, ranks) for p in model.parameters]
-    trained, frozen = (tuple(s for s in shards if s.requires_grad is wanted) for wanted in (True, False))
-    block = -(-model.block_bytes // ranks)
+    block = -(-model.block_bytes // job.spec.parallel.gpus)
     if job.spec.offload.parameters:  # gradients and states are where the shards are
         return Rank(trainable=(), trained=0, frozen=model.buffer_bytes, block=0)
+    trained, frozen = shards(job, model, trained=True), shards(job, model, trained=False)
     return Rank(trainable=trained, trained=total(trained), frozen=total(frozen) + model.buffer_bytes, block=block)
+
+
+def shards(job: Job, model: Model, *, trained: bool) -> tuple[Parameter, ...]:
+    """The first rank's part of what trains, or of what does not."""
+    return tuple(_shard(p, job.spec.parallel.gpus) for p in model.parameters if p.requires_grad is trained)
+
+
+def one_block(job: Job, model: Model) -> int:
+    """fully_shard moves one module's parameters to the GPU whole before it divides them (_fsdp_init.py: _move_states_to_device).
+
+    FSDP1 does so with `device_id` (_init_utils.py: _move_module_to_device). On the meta device there is nothing to move.
+    """
+    parallel = job.spec.parallel
+    return model.block_bytes if parallel.gpus > 1 and parallel.loading != "sharded" else 0
+
+
+def saving(job: Job, model: Model) -> int:
+    """A whole state dict is gathered one parameter at a time (distributed/_state_dict_utils.py: _gather_state_dict).
+
+    FSDP1 gathers a block at a time (fsdp/_state_dict_utils.py: _full_pre_state_dict_hook), which is what is counted; of adapters alone
+    their own bytes at most.
+    """
+    if job.spec.parallel.gpus == 1:
+        return 0
+    return min(model.block_bytes, model.trainable_bytes) if model.adapters else model.block_bytes
 
 
 def during_step(job: Job, model: Model, tape: Tape) -> Parallel:

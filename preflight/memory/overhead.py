@@ -10,8 +10,10 @@ TOLERANCE = 0.05
 """The error band: every traced step is met within it (tests/test_truth_traces.py enforces this very constant)."""
 
 FRAGMENTATION = 0.09
-"""Reserved beyond allocated, as a part of allocated: published figures of one run give 1.09 to 1.17 (finetrainers' training
-logs, max_memory_reserved over max_memory_allocated). The least is counted; the error band takes the rest."""
+"""Reserved beyond allocated, as a part of allocated, where the allocator's segments are not laid out one by one (many sizes at
+once, sharded or moving weights; memory/reserve.py lays out the others). Published figures of one run give 1.09 to 1.17
+(finetrainers' training logs, max_memory_reserved over max_memory_allocated). The least is counted; the error band takes the
+rest."""
 
 # aten/src/ATen/cuda/CUDABlas.cpp and CublasHandlePool.cpp, getChosenWorkspaceSize: :4096:2:16:8, on Hopper and later :4096:8
 CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024

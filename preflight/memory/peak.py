@@ -30,7 +30,7 @@ def worst(budget: Budget, phases: tuple[Phase, ...]) -> Worst:
     resident = budget.resident
     between = name != "load"
     components = {
-        "weights": resident.weights,
+        "weights": resident.weights + peak.weights,
         "adapters": resident.adapters,
         "gradients": int(peak.gradients) + (resident.buckets if between else 0),
         "optimizer": (resident.optimizer if between else 0) + int(peak.optimizer),

@@ -35,7 +35,7 @@ def reserved(job: Job, resident: Resident) -> int | None:
             allocator.allocate(nbytes)
     chosen = rule(spec.train.optimizer)
     tape = Tape(AllocatorMeter(allocator), attention=attention_kernel(job))
-    tape.attention_dtype = spec.precision.attention
+    tape.attention_dtype, tape.norms = spec.precision.attention, spec.precision.norms
     model.network.bind(tape)
     for step in range(STEPS):
         for _ in range(min(spec.train.accumulation, 2)):

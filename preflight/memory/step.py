@@ -18,11 +18,12 @@ from preflight.tape.tensor import Attention, Tape
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients."""
+    """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients; `away` went to the host."""
 
     forward: Part
     backward: Part
     left: Size
+    away: Size = 0
 
 
 def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | None = None) -> Step:
@@ -53,7 +54,7 @@ def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
     meter.part("end")
     left = meter.live
     tape.parallel.drop_gradients(model.trainable)
-    return Step(forward=meter.parts["forward"], backward=meter.parts["backward"], left=left)
+    return Step(forward=meter.parts["forward"], backward=meter.parts["backward"], left=left, away=tape.away)
 
 
 def infer(job: Job, model: Model, shape: Shape) -> Size:
@@ -73,7 +74,8 @@ def _tape(job: Job, model: Model, shape: Shape) -> Tape:
     meter = Meter() if scalar else ArrayMeter()
     tape = Tape(meter, attention=attention_kernel(job), sequence_ranks=shape.sequence)
     tape.parallel = during_step(job, model, tape)
-    tape.attention_dtype = job.spec.precision.attention
+    tape.attention_dtype, tape.norms = job.spec.precision.attention, job.spec.precision.norms
+    tape.sends_inputs_away = job.spec.offload.activations
     model.network.bind(tape)
     return tape
 

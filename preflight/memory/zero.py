@@ -8,7 +8,7 @@ are float32 (stage_1_and_2.py: weights_partition), stage 3 then does not (stage3
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 from preflight.job import Job
 from preflight.memory.model import Model
@@ -39,9 +39,15 @@ DEFAULTS = Settings()
 ALIGNMENT = 2  # stage_1_and_2.py: nccl_start_alignment_factor, times the ranks
 
 
-def partitioned(job: Job, model: Model, settings: Settings = DEFAULTS) -> Rank:
+def configured(job: Job) -> Settings:
+    """DeepSpeed's defaults, and what the spec says instead."""
+    zero = job.spec.parallel.zero
+    said = {f.name: getattr(zero, f.name) for f in fields(Settings)} if zero is not None else {}
+    return replace(DEFAULTS, **{name: value for name, value in said.items() if value is not None})
+
+
+def partitioned(job: Job, model: Model) -> Rank:
     """Stages 1 and 2: whole weights in one flat buffer, a partition of it to update."""
-    del settings
     dtype = _dtype(model)
     element = BYTES[dtype]
     largest = max((p.numel for p in model.trainable), default=0)
@@ -55,31 +61,64 @@ def partitioned(job: Job, model: Model, settings: Settings = DEFAULTS) -> Rank:
     )
 
 
-def sharded(job: Job, model: Model, settings: Settings = DEFAULTS) -> Rank:
+def sharded(job: Job, model: Model, settings: Settings | None = None) -> Rank:
     """Stage 3: each parameter flattened and divided (partition_parameters.py: _partition_param), what trains in one flat buffer.
 
     The reduction's bucket and the flat buffer of this rank's gradients stay for good (stage3.py: _setup_for_real_optimizer). With
-    offloaded parameters the partitions are in host memory.
+    offloaded parameters the partitions are in host memory. Parameters of at most the persistence threshold are never given up
+    (parameter_offload.py: mark_persistent_parameters), nor after the optimizer's step, which gathers them anew (stage3.py: step).
     """
+    settings = settings or configured(job)
     ranks, dtype, offload = _ranks(job), _dtype(model), job.spec.offload
     element = BYTES[dtype]
     trained = sum(-(-p.numel // ranks) * p.copies for p in model.trainable)
     frozen = sum(_part(p, ranks) for p in model.parameters if not p.requires_grad)
     gradients = 0 if offload.optimizer else int(rounded(trained * element))
     bucket = int(rounded(settings.reduce_bucket_size * element)) if settings.contiguous_gradients else 0
+    apart = ranks > 1 or offload.parameters
     return Rank(
         trainable=tuple(piece((n,), dtype) for n in _sub_groups(trained, settings.sub_group_size)),
         trained=0 if offload.parameters else int(rounded(trained * element)),
-        frozen=(0 if offload.parameters else frozen) + model.buffer_bytes,
+        frozen=(0 if offload.parameters else frozen) + model.buffer_bytes + (_persistent(model, settings) if apart else 0),
         block=0 if offload.parameters else -(-model.block_bytes // ranks),
         buffers=bucket + gradients,
-        gathered=_gathered(job, model, settings) if ranks > 1 or offload.parameters else 0,
+        gathered=_gathered(job, model, settings) if apart else 0,
     )
 
 
-def during_step(job: Job, model: Model, tape: Tape, settings: Settings = DEFAULTS) -> Parallel:
+def arriving(job: Job, model: Model) -> int:
+    """Stage 3: without zero.Init the whole model is moved to the GPU and then divided (runtime/engine.py:
+    _configure_distributed_model); with it one layer at a time is.
+    """
+    if _ranks(job) == 1 and not job.spec.offload.parameters:
+        return 0
+    if job.spec.parallel.loading == "sharded":
+        return max((p.nbytes for p in model.parameters), default=0)
+    stays = sharded(job, model)
+    return max(0, model.trainable_bytes + model.frozen_bytes - stays.trained - stays.frozen)
+
+
+def saving(job: Job, model: Model) -> int:
+    """Stage 3: weights are gathered a module at a time (runtime/engine.py: _zero3_consolidated_16bit_state_dict)."""
+    saved = model.trainable if model.adapters else model.parameters
+    return max((p.nbytes for p in saved), default=0) if _ranks(job) > 1 else 0
+
+
+def partition_bytes(job: Job, model: Model) -> int:
+    """Stage 3: one rank's part of all weights, wherever it lies."""
+    ranks, element = _ranks(job), BYTES[_dtype(model)]
+    trained = sum(-(-p.numel // ranks) * p.copies for p in model.trainable)
+    return int(rounded(trained * element)) + sum(_part(p, ranks) for p in model.parameters if not p.requires_grad)
+
+
+def kept_bytes(job: Job, model: Model) -> int:
+    """Stages 1 and 2: the gradients that one rank keeps."""
+    return _kept(job, model) * BYTES[_dtype(model)]
+
+
+def during_step(job: Job, model: Model, tape: Tape, settings: Settings | None = None) -> Parallel:
     """How the stage takes gradients away."""
-    stage = int(job.spec.parallel.strategy[-1])
+    settings, stage = settings or configured(job), int(job.spec.parallel.strategy[-1])
     element, overlap = _dtype(model), settings.overlap_comm if settings.overlap_comm is not None else stage == 3
     # stage 3 has its bucket and its part resident; elsewhere setup_buckets makes one, or two that take turns
     buffers = 0 if stage == 3 or not settings.contiguous_gradients else 2 if overlap else 1
@@ -129,24 +168,26 @@ def _sub_groups(elements: int, size: int) -> Iterator[int]:
         elements -= size
 
 
-def _gathered(job: Job, model: Model, settings: Settings) -> int:
-    """Other ranks' weights at the step's worst moment, the start of the backward pass.
+def _persistent(model: Model, settings: Settings) -> int:
+    return _size(p for p in model.parameters if p.numel <= settings.param_persistence_threshold)
 
-    Parameters of at most the persistence threshold are never given up (parameter_offload.py: mark_persistent_parameters). Of the
-    others, those that are used again within `max_reuse_distance` elements stay (partitioned_param_coordinator.py:
+
+def _gathered(job: Job, model: Model, settings: Settings) -> int:
+    """Other ranks' weights at the step's worst moment, the start of the backward pass, those that are persistent apart.
+
+    Those that are used again within `max_reuse_distance` elements stay (partitioned_param_coordinator.py:
     __params_to_release): going back from the end of the forward pass, each is met once more, and once more again where a checkpoint
     runs it twice. What is prefetched lies in one buffer until the whole of it has been copied out (AllGatherCoalescedHandle.wait).
     """
-    persistent = _size(p for p in model.parameters if p.numel <= settings.param_persistence_threshold)
     others = [p for p in model.parameters if p.numel > settings.param_persistence_threshold]
     elements = sum(p.numel * p.copies for p in others)
     if not elements:
-        return persistent
+        return 0
     meetings = 3 if job.spec.train.checkpointing else 2
     module = max(p.numel for p in others)
     ahead = min(settings.prefetch_bucket_size, settings.max_live_parameters, elements)
     live = min(elements, max(settings.max_reuse_distance // meetings, module) + ahead) + ahead
-    return persistent + int(rounded(_size(others) * live // elements))
+    return int(rounded(_size(others) * live // elements))
 
 
 def _size(parameters: Iterable[Parameter]) -> int:

@@ -48,7 +48,7 @@ def figure(height: float, rows: int = 1) -> tuple[Figure, list[Any]]:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(dict(LOOK)):
+    with mpl.rc_context(_look()):
         made = Figure(figsize=(INCHES_WIDE, height), dpi=DOTS_PER_INCH, layout="constrained")
         axes = made.subplots(rows, 1, sharex=True, squeeze=False)
     return made, list(axes[:, 0])
@@ -60,10 +60,14 @@ def save(made: Figure, path: Path) -> None:
 
     kind = path.suffix.lower().lstrip(".")
     try:
-        with mpl.rc_context(dict(LOOK)):
+        with mpl.rc_context(_look()):
             made.savefig(path, format=kind, metadata={"Date": None} if kind == "svg" else None)
     except OSError as problem:
         raise _wrong(f"argument --plot: {path} cannot be written: {problem.strerror or problem}") from None
+
+
+def _look() -> Any:
+    return dict(LOOK)
 
 
 def _wrong(message: str) -> ConfigError:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from preflight.planning import demand, inference, training
 
 TFLOPS = 989.4
-"""Dense bfloat16 of an H100 SXM to its last printed digit (NVIDIA, H100 architecture white paper), which the source calculates with;
-the catalog has the data sheet's 989."""
+"""Dense bfloat16 of an H100 SXM to its last printed digit (NVIDIA, H100 architecture white paper), as the source has it.
+The catalog has the data sheet's 989."""
 LANGUAGE_MODELS: Mapping[str, float] = {
     "Llama 2 70B": 70e9,
     "GPT-4": 440e9,  # reported, not confirmed: two active experts of 220 billion parameters each

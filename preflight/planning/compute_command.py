@@ -104,11 +104,14 @@ def run(options: argparse.Namespace) -> tuple[str, int]:
         language_models=dict(options.language_model) if options.language_model else LANGUAGE_MODELS,
     )
     found = Compute(taken=_on_gpu(taken, options.gpu, options.tflops))
+    text = compute_report.json(found) if options.json else compute_report.text(found, verbose=options.verbose)
     if options.plot is not None:
         from preflight.planning import chart, compute_chart
 
-        compute_chart.draw(found, chart.destination(options.plot, "preflight-compute"))
-    return (compute_report.json(found) if options.json else compute_report.text(found, verbose=options.verbose)), 0
+        destination = chart.destination(options.plot, "preflight-compute")
+        compute_chart.draw(found, destination)
+        text += "" if options.json else f"\nchart written to {destination}\n"
+    return text, 0
 
 
 def _on_gpu(taken: Assumptions, name: str | None, tflops: float | None) -> Assumptions:

@@ -19,6 +19,7 @@ def text(found: Compute, *, verbose: bool) -> str:
     factors = (
         f"{scientific(t.reference_flop)} x {t.model_scale:g} x {_span(t.data_scale, '{:g}')} x {found.frames:g} x {t.video_share:g}"
     )
+    step_factors = f"{scientific(t.step_flop)} x {t.model_scale:g} x {found.frames:g}"
     average = found.generated_minutes / 24 / found.minutes_per_gpu_hour
     sections = [
         *lines(
@@ -33,7 +34,7 @@ def text(found: Compute, *, verbose: bool) -> str:
         *lines(
             "Inference",
             {
-                "Step": f"{scientific(found.clip_step_flop)} FLOP = {scientific(t.step_flop)} x {t.model_scale:g} x {found.frames:g}",
+                "Step": f"{scientific(found.clip_step_flop)} FLOP = {step_factors}",
                 "Minute of video": f"{scientific(found.minute_flop)} FLOP, {t.sampling_steps:,} steps",
                 "Image": f"{scientific(found.image_flop)} FLOP with the reference model",
                 "Minutes per GPU-hour": f"{found.minutes_per_gpu_hour:.3g}",

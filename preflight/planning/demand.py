@@ -39,7 +39,7 @@ def peak_gpus(
 ) -> float:
     """GPUs that serve the busiest hour.
 
-    Each minute that is kept is the best of `candidates`, GPUs reach the share `utilisation` of their peak, and the busiest hour asks
-    for `peak_factor` times the average.
+    Each minute that is kept is the best of `candidates`, GPUs reach the share `utilisation` of their peak, and the busiest hour
+    asks for `peak_factor` times the average.
     """
     return minutes_a_day / 24 / minutes_per_gpu_hour * candidates * peak_factor / utilisation

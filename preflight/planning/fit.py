@@ -62,7 +62,7 @@ def rounded_batch(largest: int, gpus: int) -> Batch:
 def largest_clips(clip: Clip, per_patch: float, states: float, limit: Limits) -> tuple[Clip, ...]:
     """The largest clips of which one sample fits, `per_patch` bytes a patch.
 
-    First with the frames kept, then with the resolution kept; where neither exists, with the fewest frames. None where no clip fits.
+    First with the frames kept, then with the resolution kept; where neither exists, with the fewest frames. Empty where none fits.
     """
     kept = tuple(found for found in (_smaller(clip, per_patch, states, limit), _shorter(clip, per_patch, states, limit)) if found)
     if kept:

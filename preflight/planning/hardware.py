@@ -17,9 +17,9 @@ def gpu(name: str) -> catalog.Gpu:
 def peak_tflops(card: catalog.Gpu, precision: Precision) -> float:
     """Dense TFLOP/s of the matrix products of a run in this precision.
 
-    float32 products use no tensor cores unless the trainer allows TF32 (torch.backends.cuda.matmul.allow_tf32 is off), which runs at
-    half the 16-bit rate where there is any (NVIDIA's data sheets from the A100 on); bfloat16 without hardware for it is computed in
-    float32.
+    float32 products use no tensor cores unless the trainer allows TF32 (torch.backends.cuda.matmul.allow_tf32 is off), which runs
+    at half the 16-bit rate where there is any (NVIDIA's data sheets from the A100 on); bfloat16 without hardware for it is computed
+    in float32.
     """
     dtype = precision.autocast or precision.weights
     if dtype == "fp32" and precision.tf32 and card.flash_attention:

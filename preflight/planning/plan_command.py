@@ -98,7 +98,7 @@ def _formula(options: argparse.Namespace) -> tuple[str, int]:
     if options.mfu is not None and len(options.mfu) > 1:
         raise _wrong("argument --mfu: several values need a CONFIG")
     by_gpu, price = _prices(options.gpu_price)
-    card = hardware.gpu(options.gpu_type or "H100")
+    card = hardware.gpu("H100" if options.gpu_type is None else options.gpu_type)
     width, height = options.resolution
     clip = video.Clip(
         width=width,
@@ -147,7 +147,7 @@ def _config(options: argparse.Namespace) -> tuple[str, int]:
     by_gpu, price = _prices(options.gpu_price)
     cards = _compared(options.compare)
     destination = _destination(options.plot)
-    asked = hardware.gpu(options.gpu_type).id if options.gpu_type else None
+    asked = None if options.gpu_type is None else hardware.gpu(options.gpu_type).id
     result = inspect(
         options.config,
         adapter=options.adapter,
@@ -187,6 +187,8 @@ def _config(options: argparse.Namespace) -> tuple[str, int]:
         run_chart.draw(made, destination)
     shown = run_report.shown(result, judgement, made)
     text = run_report.json(made, shown) if options.json else run_report.text(made, shown, verbose=options.verbose)
+    if destination is not None and not options.json:
+        text += f"\nchart written to {destination}\n"
     return text, 0 if made.here.runs else 1
 
 

@@ -14,9 +14,10 @@ from preflight.memory.model import build
 from preflight.memory.step import attention_kernel
 from preflight.planning import cost
 from preflight.planning.hardware import peak_tflops
-from preflight.planning.schedule import on_gpus, steps_for
+from preflight.planning.schedule import on_gpus, steps_for, steps_in_epochs
 from preflight.planning.step_flops import StepFlops, step_flops
 from preflight.report import Verdict
+from preflight.schedule import course
 from preflight.spec import Spec
 
 UNSAID_STEPS = 1000
@@ -115,19 +116,15 @@ def length(
     batch, schedule = spec.effective_batch, spec.schedule
     if steps is not None:
         return _length(spec, steps, "given")
-    if samples is not None:
-        words = f"{samples:,} samples, {epochs or 1:g} times, {batch} a step"
-        return _length(spec, steps_for(samples, epochs or 1, batch), words)
+    shown = samples if samples is not None or epochs is None else schedule.samples
+    if shown is not None:
+        words = f"{shown:,} samples, {epochs or 1:g} times, {batch} a step"
+        return _length(spec, steps_in_epochs(shown, epochs or 1, batch), words)
     if affordable is not None:
         return _length(spec, max(1, affordable), "what the wall time allows")
-    if schedule.steps is not None:
-        passes = schedule.unit == "pass"
-        words = "the config's passes ÷ accumulation" if passes else "the config's"
-        return _length(spec, max(1, schedule.steps // (spec.train.accumulation if passes else 1)), words)
-    known, rounds = schedule.samples, epochs or schedule.epochs
-    if known is not None:
-        words = f"the config's {known:,} samples, {rounds or 1:g} times, {batch} a step"
-        return _length(spec, steps_for(known, rounds or 1, batch), words)
+    run = course(spec)
+    if run.steps is not None:
+        return _length(spec, max(1, run.steps), "the config's" if run.exact else "at most, by the config")
     return _length(spec, UNSAID_STEPS, "the config does not say; give --training-steps, or --samples and --epochs")
 
 
@@ -195,7 +192,7 @@ def _placed(place: Place, work: Job, samples: int, mfu: float, threshold: float,
     except ConfigError:
         return replace(place, verdict="cannot-judge")
     batch = work.spec.effective_batch
-    total = known[key].total * work.spec.train.accumulation * steps_for(samples, 1, batch)
+    total = known[key].total * work.spec.train.accumulation * steps_for(samples, batch)
     return replace(
         place,
         verdict=judgement.verdict,

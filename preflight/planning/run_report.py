@@ -105,8 +105,7 @@ def assumptions(plan: RunPlan) -> list[str]:
     """One sentence each, with the option that changes it where there is one."""
     uncounted = [f"{name} runs in every step and its operations are not counted." for name in plan.step.uncounted]
     return [
-        "Operations are counted as torch.utils.flop_counter does: matrix products and convolutions; a complex product as one of real "
-        "numbers, Fourier transforms not at all.",
+        "Operations are those of products and convolutions, as torch.utils.flop_counter has them; Fourier transforms are free.",
         "MFU is the share of the GPU's peak that all operations reach, those run again by checkpointing too (--mfu).",
         f"The peak is {plain(plan.here.tflops)} TFLOP/s on {plan.here.card.id} in this run's precision, from the catalog.",
         "Every number of GPUs reaches the same MFU: communication is not modelled.",

@@ -8,16 +8,21 @@ from math import ceil
 from preflight.spec import Spec
 
 
-def steps_for(samples: int, epochs: float, effective_batch: int) -> int:
-    """Optimizer steps that show each of `samples` samples `epochs` times, the last one in part."""
-    return max(1, ceil(samples * epochs / effective_batch))
+def steps_in_epochs(samples: int, epochs: float, effective_batch: int) -> int:
+    """Optimizer steps of so many epochs, of whole batches only, as trainers that drop the last one count; at least one."""
+    return max(1, int(max(1, samples // effective_batch) * epochs))
+
+
+def steps_for(samples: int, effective_batch: int) -> int:
+    """The fewest optimizer steps that show so many samples."""
+    return max(1, -(-samples // effective_batch))
 
 
 def on_gpus(spec: Spec, gpus: int) -> Spec | None:
     """The run on so many GPUs, with the accumulation that keeps its effective batch or comes nearest above it.
 
-    None where the GPUs do not divide into replicas of the run's sequence and tensor parallelism. Without a strategy, several GPUs are
-    taken to run DistributedDataParallel, and one GPU none of it.
+    None where the GPUs do not divide into replicas of the run's sequence and tensor parallelism. Without a strategy, several
+    GPUs are taken to run DistributedDataParallel, and one GPU none of it.
     """
     parallel = spec.parallel
     replica = parallel.sequence * parallel.tensor

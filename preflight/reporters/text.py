@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from preflight.finding import Finding, Severity
-from preflight.report import COMPONENTS, Memory, Reduction, Report, Result, Verdict
+from preflight.report import COMPONENTS, HostMemory, Memory, Reduction, Report, Result, Verdict
 from preflight.reporters import PLAIN, Style
-from preflight.units import gib
+from preflight.units import GIB, gib
 
 # A line is its pieces, each with the style a terminal shows it in ("" is plain).
 Piece = tuple[str, str]
@@ -30,6 +30,8 @@ SEVERITIES: Mapping[Severity, str] = {"error": "bold red", "warning": "yellow", 
 # How many lines findings and notes may take before the rest is folded; offers take what is left of a page.
 FINDING_LINES, NOTE_LINES, PAGE = 9, 3, 39
 NOTE_WIDTH = 116
+# How many of its parts the line on the host names.
+HOST_PARTS = 3
 # (there is room, it does not fit) -> (one offer, several)
 OFFERED = (("There is room for this:", "There is room for any one of these:"), ("This fits:", "Any one of these fits:"))
 
@@ -61,6 +63,7 @@ def _result(result: Result, style: Style) -> list[Line]:
         lines += _fold([list(_finding(result.config, f)) for f in loud], FINDING_LINES, "findings", style)
     notes = [f for f in result.findings if f.severity == "note"]
     tail = [(), *_notes(notes)] if notes and not style.verbose else []
+    tail += [((f"{_plural(result.silenced, 'finding')} silenced", "dim"),)] if result.silenced else []
     if result.reductions:
         many = len(result.reductions) > 1
         title = OFFERED[result.verdict == "does-not-fit"][many]
@@ -115,8 +118,22 @@ def _facts(memory: Memory, style: Style) -> Iterator[Line]:
             (f"  {share if memory.capacity_bytes else 'rule':<11} ", ""),
             (f"{limit}: {'broken' if broken else 'kept'}", "red" if broken else ""),
         )
+    if memory.host is not None and (style.verbose or memory.host.peak_bytes >= GIB):
+        yield _host(memory.host, style)
     if style.tolerance is not None:
         yield ((f"  tolerance   ± {100 * style.tolerance:g} %, already kept free of what is usable", ""),)
+
+
+def _host(host: HostMemory, style: Style) -> Line:
+    """What the busiest node holds, the largest parts first."""
+    limit = f" of {gib(host.capacity_bytes)}" if host.capacity_bytes is not None else ""
+    over = host.capacity_bytes is not None and host.peak_bytes > host.capacity_bytes
+    parts = sorted(host.parts.items(), key=lambda part: -part[1])[: None if style.verbose else HOST_PARTS]
+    said = f": {' · '.join(f'{name} {gib(size)}' for name, size in parts)}" if parts else ""
+    left = f" · {len(host.parts) - len(parts)} more" if len(host.parts) > len(parts) else ""
+    pinned = f"; {gib(host.pinned_bytes)} page-locked" if host.pinned_bytes and style.verbose else ""
+    need = f"{gib(host.peak_bytes)}{limit} a node ({host.peak_phase})"
+    return ((f"  host        {need}{said}{left}{pinned}", "yellow" if over else ""),)
 
 
 def _finding(config: str, finding: Finding) -> Iterator[Line]:

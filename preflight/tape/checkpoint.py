@@ -3,6 +3,10 @@
 The forward runs with its saved tensors dropped; only the arguments stay. When the backward pass first asks for one of them, the
 function runs again up to the last tensor that was saved, and each is handed out once. What a node saved that is gone by then,
 because nothing used its result, is made again but not kept.
+
+Where the tape sends inputs away, the first argument (the hidden state) waits in host memory and comes back for the second run: the
+`Unsloth_Offloaded_Gradient_Checkpointer` of tdrussell/diffusion-pipe utils/unsloth_utils.py, which leaves the others on the GPU.
+torch's save_on_cpu around a checkpoint sends those too, which all blocks share.
 """
 
 from __future__ import annotations
@@ -11,7 +15,9 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from preflight.tape.tensor import Tape, Tensor
+from preflight.tape.dtypes import BYTES
+from preflight.tape.meter import rounded
+from preflight.tape.tensor import Tape, Tensor, numel
 
 
 class _EnoughRecomputed(Exception):  # noqa: N818  # a signal, not an error, as torch's _StopRecomputationError
@@ -27,13 +33,32 @@ class Slot:
         self.index = index
 
 
+class Away:
+    """A tensor in host memory: what it takes to bring it back."""
+
+    __slots__ = ("dtype", "requires_grad", "shape", "tape")
+
+    def __init__(self, x: Tensor) -> None:
+        self.tape, self.shape, self.dtype, self.requires_grad = x.tape, x.shape, x.dtype, x.requires_grad
+        tape = x.tape
+        tape.away = tape.away + rounded(numel(x.shape) * BYTES[x.dtype]) * tape.meter.segment.copies
+
+    def detach_like(self) -> Tensor:
+        back = self.tape.empty(self.shape, self.dtype)
+        back.requires_grad = self.requires_grad
+        return back
+
+
 class Frame:
     """One checkpointed call."""
 
     __slots__ = ("arguments", "autocast", "function", "recovered", "replaying", "slots", "tape")
 
     def __init__(self, tape: Tape, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self.tape, self.function, self.arguments = tape, function, arguments
+        first, *others = arguments
+        if tape.sends_inputs_away and isinstance(first, Tensor):
+            first = Away(first)
+        self.tape, self.function, self.arguments = tape, function, (first, *others)
         self.autocast = tape.autocast
         self.slots: list[ref[Slot]] = []
         self.recovered: list[tuple[Any, ...] | None] = []
@@ -63,6 +88,8 @@ class Frame:
 
     def _run_again(self) -> None:
         tape = self.tape
+        # what comes back stays until the backward pass through this call is over, as the local variable of Unsloth's backward does
+        self.arguments = tuple(x.detach_like() if isinstance(x, Away) else x for x in self.arguments)
         grad_enabled, frame = tape.grad_enabled, tape.frame
         tape.grad_enabled, tape.frame, self.replaying = True, self, True
         try:

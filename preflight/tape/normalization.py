@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from preflight.tape.activation import keeps_result
 from preflight.tape.autocast import upper
+from preflight.tape.dtypes import LOW
 from preflight.tape.meter import Size
 from preflight.tape.tensor import Call, Grads, Shape, Tensor
 
@@ -41,16 +42,43 @@ def batch_norm(x: Tensor, weight: Tensor | None = None, bias: Tensor | None = No
 
 
 def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Over the last dimension, written out (aten/src/ATen/native/layer_norm.cpp: rms_norm_composite).
+    """Over the last dimension, as the run's trainer and torch have it written (`Tape.norms`)."""
+    return _RMS_NORMS[x.tape.norms](x, weight)
+
+
+def _composite_rms_norm(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Written out (aten/src/ATen/native/layer_norm.cpp: rms_norm_composite).
 
     The input is raised to float32, squared, averaged, and scaled twice; the result falls back to the input's dtype.
     """
     wide = x.float()
     mean = mean_of_squares(wide)
-    normed = wide * keeps_result(mean)
-    out = normed * weight if weight is not None else normed
-    del wide, mean, normed
+    out = wide * keeps_result(mean)
+    del wide, mean
+    if weight is not None:
+        out = out * weight
     return out.type_as(x)
+
+
+def _plain_rms_norm(x: Tensor, weight: Tensor | None) -> Tensor:
+    """diffusers/models/normalization.py: RMSNorm, in Python; the input is kept beside its float32 copy."""
+    variance = mean_of_squares(x.float())
+    x = x * keeps_result(variance + 1e-6)
+    if weight is None:
+        return x
+    if weight.dtype in LOW:
+        x = x.to(weight.dtype)
+    return x * weight
+
+
+def _fused_rms_norm(x: Tensor, weight: Tensor | None) -> Tensor:
+    """One kernel, of torch 2.9 and later on CUDA (derivatives.yaml: _fused_rms_norm); keeps the input and one float32 row."""
+    row = ((*x.shape[:-1], 1), "fp32")
+    context = (x.shape[-1], False)
+    return x.tape.compute((x, weight, None), _fused_backward, x.shape, x.dtype, saved=(x,), rows=(row,), context=context)
+
+
+_RMS_NORMS = {"composite": _composite_rms_norm, "plain": _plain_rms_norm, "fused": _fused_rms_norm}
 
 
 def mean_of_squares(x: Tensor) -> Tensor:

@@ -225,9 +225,11 @@ class Tape:
         self.grad_enabled = True
         self.autocast: str | None = None
         self.attention_dtype: str | None = None
+        self.norms = "composite"
         self.casts: dict[Parameter, Tensor] = {}
         self.frame: Frame | None = None
         self.parallel = Parallel()
+        self.sends_inputs_away, self.away = False, 0  # whether checkpoints' inputs wait in host memory, and how many bytes do
         self.flops: Flops | None = None  # counts operations where somebody asks for them
         self._count = 0
 

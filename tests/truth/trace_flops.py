@@ -86,7 +86,8 @@ def ones(*shape: int) -> Any:
 
 
 def wan(c: Case) -> Built:
-    dims, b = {**_WAN, "in_channels": 16, "out_channels": 16, "qk_norm": "rms_norm_across_heads", **WAN[c["model"]]}, c["batch"]
+    b = c["batch"]
+    dims: Case = {**_WAN, "in_channels": 16, "out_channels": 16, "qk_norm": "rms_norm_across_heads", **WAN[c["model"]]}
     stride = 16 if "5b" in c["model"] else 8
     latents = (b, dims["in_channels"], (c["frames"] - 1) // 4 + 1, c["height"] // stride, c["width"] // stride)
     text = c.get("text_tokens", 512)

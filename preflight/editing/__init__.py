@@ -1,0 +1,1 @@
+"""A config's own text with a few values changed, and everything else as it was, byte for byte."""

@@ -1,0 +1,1 @@
+"""A grid of runs around a config, judged all at once: what fits where, and where it stops fitting."""
