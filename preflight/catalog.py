@@ -21,7 +21,7 @@ Dtype = Literal["fp32", "bf16", "fp16"]
 Folder = Literal["gpus", "networks", "components"]
 
 _VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|quadro)\b[\s_-]*", re.IGNORECASE)
-_SIZE = re.compile(r"(\d+)\s?gi?b?(?![a-z0-9])", re.IGNORECASE)
+_SIZE = re.compile(r"(\d)gi?b?$")
 _SIZE_WORD = re.compile(r"[\s_-]+\d+\s?gi?b?(?=$|[\s_-])", re.IGNORECASE)
 
 
@@ -208,7 +208,7 @@ def components() -> tuple[Component, ...]:
 
 def fold(name: str) -> str:
     """`name` as names are compared: lower case, no spaces, dashes, underscores or vendor's words, `32 GiB` as `32gb`."""
-    return re.sub(r"[\s_-]+", "", _SIZE.sub(r"\1gb", _VENDOR_WORDS.sub("", name))).lower()
+    return _SIZE.sub(r"\1gb", re.sub(r"[\s_-]+", "", _VENDOR_WORDS.sub("", name)).lower())
 
 
 def _find(shelf: _Shelf, name: str) -> str:

@@ -14,7 +14,8 @@ from preflight.memory.limits import limits
 from preflight.memory.model import build
 from preflight.memory.peak import reserved, worst
 from preflight.memory.phases import phases
-from preflight.report import HostMemory, Memory, Phase, Verdict
+from preflight.memory.rules import held
+from preflight.report import Held, HostMemory, Memory, Phase, Verdict
 from preflight.spec import Spec
 from preflight.units import GIB
 
@@ -65,8 +66,8 @@ def _verdict(case: Case) -> Verdict:
 
 def _memory(case: Case) -> Memory:
     peak = worst(case.budget, case.phases)
-    held = case.budget.resident
-    detail = {"network": held.network, "adapters": held.adapters, "optimizer": held.optimizer, "buckets": held.buckets}
+    stays = case.budget.resident
+    detail = {"network": stays.network, "adapters": stays.adapters, "optimizer": stays.optimizer, "buckets": stays.buckets}
     return Memory(
         peak_bytes=peak.total,
         peak_phase=peak.phase,
@@ -83,7 +84,8 @@ def _memory(case: Case) -> Memory:
             for phase in case.phases
         ),
         components=peak.components,
-        resident={**detail, **held.encoders, "ema": held.ema},
+        resident={**detail, **stays.encoders, "ema": stays.ema},
+        held=tuple(Held(name=name, bytes=size, rule=rule) for name, size, rule in held(case.job, case.model, case.budget)),
         host=_host(case),
     )
 

@@ -26,6 +26,15 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """One line of what the busiest GPU holds, and the rule by which it is that much."""
+
+    name: str
+    bytes: int
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostMemory:
     """Bytes on one node in the phase that holds most there; `parts` sum to `peak_bytes`, `pinned_bytes` of them page-locked."""
 
@@ -40,7 +49,7 @@ class HostMemory:
 class Memory:
     """Bytes on one GPU. `components` sum to `peak_bytes`; `resident` names in detail what stays between steps.
 
-    `host` is not part of the contract: other formats carry it in findings alone.
+    `held` explains it, with what the step adds; it and `host` are not part of the contract.
     """
 
     peak_bytes: int | None = None
@@ -52,6 +61,7 @@ class Memory:
     phases: tuple[Phase, ...] = ()
     components: Mapping[str, int | None] = field(default_factory=lambda: dict.fromkeys(COMPONENTS))
     resident: Mapping[str, int] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
     host: HostMemory | None = None
 
 

@@ -125,6 +125,7 @@ class Parallel:
     """`gpus` counts all ranks of the run. `sequence` and `tensor` divide one replica; the rest is data-parallel.
 
     `loading`: every rank loads the whole model, the first does and sends it on, or each builds its part (DeepSpeed's zero.Init).
+    `shard`: fsdp divides parameters between so many GPUs and repeats that over the others (hybrid shard); null: between all.
     """
 
     gpus: int = 1
@@ -137,6 +138,12 @@ class Parallel:
     reduce: Dtype | None = None
     zero: Zero | None = None
     loading: Literal["whole", "first", "sharded"] = "whole"
+    shard: int | None = None
+
+    @property
+    def shards(self) -> int:
+        """How many GPUs FSDP divides each parameter between."""
+        return self.shard or self.gpus
 
     @property
     def data_parallel(self) -> int:

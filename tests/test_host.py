@@ -14,6 +14,10 @@ from preflight.judge import judge
 from preflight.memory.budget import Budget, budget
 from preflight.memory.host import Host, host
 from preflight.memory.model import build
+from preflight.memory.rules import held
+from preflight.report import Report, Result
+from preflight.reporters import Style
+from preflight.reporters.text import render
 from preflight.spec import Spec
 from tests.test_laws_memory import specs
 from tests.test_sharding import P
@@ -124,3 +128,31 @@ def test_what_leaves_the_gpu_comes_to_the_host(spec: Spec, what: str) -> None:
     )
     assert leaves[1].allocated <= stays[1].allocated
     assert leaves[0].total("step") >= stays[0].total("step")
+
+
+@pytest.mark.parametrize("strategy", ["none", "dp", "ddp", "fsdp", "zero1", "zero2", "zero3"])
+def test_every_strategy_says_what_a_gpu_holds_and_why(strategy: str) -> None:
+    spec = _spec(strategy, 1 if strategy == "none" else 8)
+    work = job(spec, GPU)
+    model = build(work)
+    need = budget(work, model)
+    lines = {name: nbytes for name, nbytes, _ in held(work, model, need)}
+    assert lines["network"] == need.resident.network
+    assert lines["optimizer"] == need.resident.optimizer
+    stays = ("network", "adapters", "optimizer", "buckets", "ema")
+    assert sum(lines.get(name, 0) for name in stays) == need.resident.total
+    assert all(rule and "{" not in rule for _, _, rule in held(work, model, need))
+
+
+def test_the_report_explains_itself_line_by_line() -> None:
+    spec = _spec("zero2", 8, offload={"optimizer": True}, parallel={"zero": {"reduce_bucket_size": 1_000_000_000}})
+    result = Result(config="run.yaml", spec=spec, verdict="fits", memory=judge(spec, GPU, 0.7).memory)
+    told = render(Report(results=(result,)), Style(verbose=True)).splitlines()
+    (first, *_) = (number for number, line in enumerate(told) if line.startswith("  one GPU"))
+    assert told[first].startswith("  one GPU     network 2.64 GiB: whole on each GPU, what trains in one flat buffer")
+    assert any("gradients" in line and "1,000,000,000 elements" in line for line in told[first:])
+    assert any("optimizer 0: adamw's states and the float32 weights it updates" in line for line in told[first:])
+    (line,) = (line for line in told if line.startswith("  host"))
+    # 4 bytes an element for each of 8 processes, against 16 for all of them together
+    assert line.startswith("  host        42.29 GiB a node (load): 8 copies of the weights as they load 42.29 GiB")
+    assert not any(line.startswith("  one GPU") for line in render(Report(results=(result,))).splitlines())

@@ -29,6 +29,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "hunyuandit-v1.1-g2": {"num_attention_heads": 4, "attention_head_dim": 32, "hidden_size": 128},
 }
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+PARALLEL: list[dict[str, Any]] = [
+    {},
+    {"gpus": 2, "strategy": "ddp"},
+    {"gpus": 4, "strategy": "fsdp"},
+    {"gpus": 2, "strategy": "zero2"},
+]
 DTYPES = st.sampled_from([("bf16", None), ("bf16", "bf16"), ("fp32", "bf16"), ("fp32", None), ("fp16", None)])
 CHECKPOINTING = st.one_of(
     st.booleans(),
@@ -66,7 +72,7 @@ def specs(draw: st.DrawFn, method: str | None = None) -> Spec:
             "frames": 1 if image else draw(st.integers(0, 8)) * 4 + 1,
         },
         "precision": {"weights": weights, "autocast": autocast},
-        "parallel": draw(st.sampled_from([{}, {"gpus": 2, "strategy": "ddp"}, {"gpus": 4, "strategy": "fsdp"}, {"gpus": 2, "strategy": "zero2"}])),
+        "parallel": draw(st.sampled_from(PARALLEL)),
     })  # fmt: skip
 
 

@@ -132,7 +132,8 @@ def test_legal_values(key: str, value: object) -> None:
 
 def test_an_unknown_key_without_a_likeness_lists_the_legal_ones() -> None:
     [message] = messages(changed("offload.zzz", 1))
-    assert message == ("offload.zzz is not a key that is read; expected one of optimizer, parameters, activations, blocks or layers.")
+    expected = "expected one of optimizer, parameters, activations, blocks or layers."
+    assert message == f"offload.zzz is not a key that is read; {expected}"
 
 
 def test_a_slip_carries_its_fix() -> None:

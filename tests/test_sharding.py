@@ -292,7 +292,7 @@ def test_weights_arrive_whole_where_nobody_divides_them_before() -> None:
 
 
 def test_weights_are_gathered_to_be_saved() -> None:
-    saved = {"save": {"every": 100}}
+    saved: dict[str, Any] = {"save": {"every": 100}}
     _, model, _ = _made(_spec("fsdp", 8))
     assert _phase("save", _spec("fsdp", 8, **saved)) == model.block_bytes
     assert _phase("save", _spec("zero3", 8, **saved)) == 2 * 6 * 1536 * 1536
@@ -308,3 +308,21 @@ def test_settings_of_the_config_take_the_place_of_deepspeeds_own() -> None:
     assert whole.gathered == 0
     small, large = (_step(_spec("zero2", 8, parallel={"zero": {"reduce_bucket_size": n}})) for n in (10**8, 4 * 10**8))
     assert large.backward.peak - small.backward.peak == 2 * 2 * 3 * 10**8  # the bucket and its copy
+
+
+def test_a_hybrid_shard_is_that_of_its_group() -> None:
+    group, hybrid, full = (
+        _budget(_spec("fsdp", gpus, parallel={"shard": shard})) for gpus, shard in ((4, None), (16, 4), (16, None))
+    )
+    assert hybrid.resident == group.resident
+    assert hybrid.allocated == group.allocated
+    assert full.resident.network < hybrid.resident.network
+
+
+@pytest.mark.parametrize("sequence", [2, 4])
+def test_a_sequence_group_divides_tokens_but_not_weights(sequence: int) -> None:
+    lora = {"method": "lora", "lora": {"rank": 16}}
+    alone, shared = (_budget(_spec("ddp", 4, train=lora, parallel={"sequence": n})) for n in (1, sequence))
+    assert (shared.resident.network, shared.resident.adapters) == (alone.resident.network, alone.resident.adapters)
+    assert alone.activations / sequence <= shared.activations < alone.activations
+    assert shared.activations == pytest.approx(alone.activations / sequence, rel=0.1)

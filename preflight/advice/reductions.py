@@ -95,12 +95,12 @@ class _Advisor:
 
     def _together(self, harmless: Sequence[Move]) -> dict[tuple[Move, ...], Spec]:
         """The cheapest pairs of moves that leave the result as it is, else triples, else all that it takes."""
-        chosen = self._compatible(harmless)
-        full = self.search.fully(self.spec, chosen)
-        if full is None or not self.search.fits(full):
+        if not self._enough(harmless):
             return {}
+        needed = {move for move in harmless if not self._enough([other for other in harmless if other is not move])}
         for size in range(2, WIDEST + 1):
-            found = self._settled(sorted(combinations(harmless, size), key=_tiers))
+            sets = (chosen for chosen in combinations(harmless, size) if needed <= set(chosen))
+            found = self._settled(sorted(sets, key=_tiers))
             if found:
                 return dict(list(found.items())[: OFFERS // 2])
         return self._bundled(harmless, ())
@@ -119,6 +119,11 @@ class _Advisor:
             if spec is not None and loss(self.spec, spec) <= loss(self.spec, best) + 1e-9:
                 chosen, best = fewer, spec
         return {(*chosen, *lossy): best}
+
+    def _enough(self, harmless: Sequence[Move]) -> bool:
+        """Whether all of the moves together, in full, make the run fit."""
+        full = self.search.fully(self.spec, self._compatible(harmless))
+        return full is not None and self.search.fits(full)
 
     def _compatible(self, harmless: Sequence[Move]) -> tuple[Move, ...]:
         """Those of the moves that still have a step after the ones before them."""

@@ -1,6 +1,7 @@
 """Do the GPUs divide as the run wants, and what batch does that make?
 
-What: GPUs = data-parallel degree x sequence x tensor; attention heads must divide among the sequence group.
+What: GPUs = data-parallel degree x sequence x tensor, and whole groups of a hybrid shard; attention heads must divide among
+the sequence group.
 Why: GPUs that share a sequence see the same sample, so they do not multiply the batch; a group that divides nothing fails.
 Fix: degrees whose product divides the number of GPUs; more accumulation for the batch that was meant.
 """
@@ -18,6 +19,10 @@ def check(case: Case) -> Answers:
     if parallel.gpus % group:
         message = f"{parallel.gpus} GPUs cannot be divided into groups of {group} (sequence x tensor)."
         yield Found("error", message, "parallel.sequence")
+        return
+    if parallel.gpus % parallel.shards:
+        message = f"{parallel.gpus} GPUs cannot be divided into groups of {parallel.shards} that each hold all shards."
+        yield Found("error", message, "parallel.shard")
         return
     heads = case.job.dims.get("num_attention_heads")
     if isinstance(heads, int) and heads % parallel.sequence:

@@ -156,5 +156,5 @@ def _loading(job: Job, model: Model) -> Iterator[Part]:
 def _gathered(job: Job, model: Model) -> Iterator[Part]:
     """A whole checkpoint on the first rank, where every rank has a part of the weights."""
     parallel = job.spec.parallel
-    if parallel.strategy in ("fsdp", "zero3") and parallel.gpus > 1:
+    if parallel.strategy in ("fsdp", "zero3") and parallel.shards > 1:
         yield Part("the checkpoint", checkpoint(job, model).total)

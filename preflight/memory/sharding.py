@@ -18,7 +18,7 @@ def _nothing(_job: Job, _model: Model) -> int:
 
 
 class Strategy(NamedTuple):
-    """The rank that needs most, between steps and during one; what it holds besides while weights arrive, and are gathered to save."""
+    """The rank that needs most, between steps and during one; what it holds besides as weights arrive, and are gathered to save."""
 
     rank: Callable[[Job, Model], Rank]
     during_step: Callable[[Job, Model, Tape], Parallel]

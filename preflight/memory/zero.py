@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, replace
 from preflight.job import Job
 from preflight.memory.model import Model
 from preflight.memory.rank import Rank, piece
+from preflight.spec import Spec
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
 from preflight.tape.parallel import Parallel
@@ -39,9 +40,9 @@ DEFAULTS = Settings()
 ALIGNMENT = 2  # stage_1_and_2.py: nccl_start_alignment_factor, times the ranks
 
 
-def configured(job: Job) -> Settings:
+def configured(spec: Spec) -> Settings:
     """DeepSpeed's defaults, and what the spec says instead."""
-    zero = job.spec.parallel.zero
+    zero = spec.parallel.zero
     said = {f.name: getattr(zero, f.name) for f in fields(Settings)} if zero is not None else {}
     return replace(DEFAULTS, **{name: value for name, value in said.items() if value is not None})
 
@@ -68,7 +69,7 @@ def sharded(job: Job, model: Model, settings: Settings | None = None) -> Rank:
     offloaded parameters the partitions are in host memory. Parameters of at most the persistence threshold are never given up
     (parameter_offload.py: mark_persistent_parameters), nor after the optimizer's step, which gathers them anew (stage3.py: step).
     """
-    settings = settings or configured(job)
+    settings = settings or configured(job.spec)
     ranks, dtype, offload = _ranks(job), _dtype(model), job.spec.offload
     element = BYTES[dtype]
     trained = sum(-(-p.numel // ranks) * p.copies for p in model.trainable)
@@ -118,7 +119,7 @@ def kept_bytes(job: Job, model: Model) -> int:
 
 def during_step(job: Job, model: Model, tape: Tape, settings: Settings | None = None) -> Parallel:
     """How the stage takes gradients away."""
-    settings, stage = settings or configured(job), int(job.spec.parallel.strategy[-1])
+    settings, stage = settings or configured(job.spec), int(job.spec.parallel.strategy[-1])
     element, overlap = _dtype(model), settings.overlap_comm if settings.overlap_comm is not None else stage == 3
     # stage 3 has its bucket and its part resident; elsewhere setup_buckets makes one, or two that take turns
     buffers = 0 if stage == 3 or not settings.contiguous_gradients else 2 if overlap else 1

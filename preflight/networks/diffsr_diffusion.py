@@ -11,7 +11,6 @@ from preflight.tape.loss import l1_loss, mse_loss, relative_lp_loss
 from preflight.tape.shaping import cat
 from preflight.tape.tensor import Buffer, Tape, Tensor
 
-
 SCHEDULE = (  # set_new_noise_schedule: a number a timestep in each
     "betas",
     "alphas_cumprod",

@@ -110,6 +110,9 @@ def _facts(memory: Memory, style: Style) -> Iterator[Line]:
             parts += [(" · " if len(parts) > 1 else "", ""), (f"{phase.name} {size}", "bold" if worst else "")]
             parts += [(" (worst)", "bold")] if worst else []
         yield tuple(parts)
+    if style.verbose:
+        for number, line in enumerate(memory.held):
+            yield ((f"  {'' if number else 'one GPU':<11} {line.name} {gib(line.bytes) if line.bytes else '0'}: {line.rule}", ""),)
     if memory.activation_bytes is not None and memory.activation_limit_bytes is not None:
         broken = memory.activation_bytes > memory.activation_limit_bytes
         share = f"{100 * memory.activation_limit_bytes / (memory.capacity_bytes or 1):.0f} % rule"

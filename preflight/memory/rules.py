@@ -1,0 +1,134 @@
+"""What one GPU holds, line by line, and the rule by which it is that much. The rules themselves are in the strategies' modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from preflight.job import Job
+from preflight.memory import zero
+from preflight.memory.budget import Budget
+from preflight.memory.model import Model
+from preflight.spec import Spec
+from preflight.units import count, gib
+
+
+class Held(NamedTuple):
+    """Bytes on the busiest GPU, and why."""
+
+    name: str
+    nbytes: int
+    rule: str
+
+
+#: What a strategy does with the weights, and with the optimizer's states.
+WEIGHTS = {
+    "none": "whole",
+    "dp": "whole, and copied to the other GPUs anew for each step",
+    "ddp": "whole on each GPU",
+    "fsdp": "each parameter is divided by rows between {ranks}, and a block's are gathered while it computes",
+    "zero1": "whole on each GPU, what trains in one flat buffer",
+    "zero2": "whole on each GPU, what trains in one flat buffer",
+    "zero3": "each parameter is flattened and divided between {ranks}; those of at most {threshold:,} elements stay gathered",
+}
+STATES = {
+    "none": "",
+    "dp": "",
+    "ddp": "whole on each GPU",
+    "fsdp": "for this GPU's rows",
+    "zero1": "for one of {ranks_} equal parts of the flat buffer",
+    "zero2": "for one of {ranks_} equal parts of the flat buffer",
+    "zero3": "for this GPU's parts",
+}
+BUCKETS = {
+    "ddp": "gradients are copied into buckets of 25 MiB (gradient_as_bucket_view is off)",
+    "zero1": "a buffer for the largest gradient on its way to the host",
+    "zero2": "a buffer for the largest gradient on its way to the host",
+    "zero3": "a bucket of {bucket:,} elements that gradients are reduced in, and this GPU's part of them",
+}
+GRADIENTS = {
+    "fsdp": "reduced and divided as the weights are, block by block",
+    "zero1": "whole until the end of the backward pass, then this GPU's part",
+    "zero2": "reduced in buckets of {bucket:,} elements as they come, of which this GPU keeps its part",
+    "zero3": "reduced in buckets as they come, into this GPU's part",
+}
+
+
+def held(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
+    """Every line that is not nothing, or is nothing because it is on the host."""
+    for line in _lines(job, model, budget):
+        if line.nbytes or "on the host" in line.rule:
+            yield line
+
+
+def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
+    spec, resident = job.spec, budget.resident
+    strategy = spec.parallel.strategy
+    yield Held("network", resident.network, _network(job, model))
+    if model.adapters and spec.train.lora is not None:
+        lora = spec.train.lora
+        rule = f"{count(model.trainable_count, 'parameter')} of rank {lora.rank} in {lora.dtype}"
+        yield Held("adapters", resident.adapters, rule)
+    yield Held("gradients", int(budget.step.gradients), _said(GRADIENTS.get(strategy, "of what trains"), spec))
+    yield Held("optimizer", resident.optimizer, _states(spec))
+    yield Held("buckets", resident.buckets, _said(BUCKETS.get(strategy, "for communication"), spec))
+    for name, nbytes in resident.encoders.items():
+        yield Held(name, nbytes, "encodes every batch, so it stays")
+    yield Held("ema", resident.ema, f"a copy of what trains{_in(spec.train.ema_dtype)}, on each GPU")
+    yield Held("gathered", budget.gathered, _gathered(spec))
+    yield Held("activations", int(budget.activations) - budget.gathered, _activations(spec))
+
+
+def _network(job: Job, model: Model) -> str:
+    spec = job.spec
+    rule = _said(WEIGHTS[spec.parallel.strategy], spec)
+    own = model.parameter_count - (model.trainable_count if model.adapters else 0)
+    rule += f"; {count(own, 'parameter')} in {spec.precision.weights}"
+    if spec.precision.quantization != "none":
+        rule += f", frozen linear layers as {spec.precision.quantization}"
+    if spec.offload.parameters:
+        return f"{rule}; {'all' if spec.parallel.strategy in ('fsdp', 'zero3') else 'frozen ones'} wait on the host"
+    if spec.offload.blocks:
+        rule += f"; {count(spec.offload.blocks, 'block')} of {gib(model.block_bytes)} wait on the host"
+    return f"{rule}; linear layers in blocks wait on the host" if spec.offload.layers else rule
+
+
+def _states(spec: Spec) -> str:
+    chosen = spec.train.optimizer
+    rule = f"{chosen.name}'s states" + (f" in {chosen.bits} bits" if chosen.bits != 32 else "")
+    if spec.precision.master is not None or spec.parallel.strategy.startswith("zero"):
+        rule += " and the float32 weights it updates"
+    part = _said(STATES[spec.parallel.strategy], spec)
+    rule += f", {part}" if part else ""
+    on_host = spec.offload.optimizer or (spec.parallel.strategy == "fsdp" and spec.offload.parameters)
+    return f"{rule}; on the host" if on_host else rule
+
+
+def _gathered(spec: Spec) -> str:
+    if spec.parallel.strategy == "zero3":
+        return "other GPUs' weights that are used again soon, or fetched ahead"
+    return "the block that computes and the one that is fetched from the host behind it"
+
+
+def _activations(spec: Spec) -> str:
+    kept = "every saved tensor of the forward pass, and what the backward pass makes"
+    if spec.train.checkpointing is not False:
+        kept = "one hidden state a checkpoint, and all of one block as it runs again"
+        kept += ", the hidden states on the host" if spec.offload.activations else ""
+    sequence = spec.parallel.sequence
+    divided = f"; tokens are divided between {count(sequence, 'GPU')}" if sequence > 1 else ""
+    return f"{kept}, at the highest{divided}"
+
+
+def _in(dtype: str | None) -> str:
+    return f" in {dtype}" if dtype is not None else ""
+
+
+def _said(sentence: str, spec: Spec) -> str:
+    parallel, settings = spec.parallel, zero.configured(spec)
+    return sentence.format(
+        ranks=count(parallel.shards if parallel.strategy == "fsdp" else parallel.gpus // parallel.tensor, "GPU"),
+        ranks_=parallel.gpus // parallel.tensor,
+        threshold=settings.param_persistence_threshold,
+        bucket=settings.reduce_bucket_size,
+    )
