@@ -172,7 +172,7 @@ def offer(search: Search, after: Spec, chosen: Sequence[Move], restate: Restate)
     """The offer of `after` as the trainer's adapter reads it from the user's keys; None where it has no keys or does not fit."""
     before = search.job.spec
     restated = said(before, after, chosen, restate)
-    if restated is None or not search.fits(restated.spec):
+    if restated is None or not search.passes(restated.spec):
         return None
     return Reduction(
         changes=changes(before, restated.spec),

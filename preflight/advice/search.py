@@ -57,6 +57,13 @@ class Search:
         judgement = self.judged(spec)
         return judgement is not None and judgement.verdict == "fits"
 
+    def passes(self, spec: Spec) -> bool:
+        """Whether the changed run fits, and no check finds an error in it that it does not find in the run as it is."""
+        judgement, before = self.judged(spec), self.judged(self.job.spec)
+        if judgement is None or before is None or judgement.verdict != "fits":
+            return False
+        return _errors(judgement) <= _errors(before)
+
     def peak(self, spec: Spec) -> int:
         """What the worst phase of a run needs that could be judged."""
         judgement = self.judged(spec)
@@ -89,7 +96,8 @@ class Search:
             if value is None:
                 return None
             chosen.insert(0, value)
-        return self._made(self.job.spec, moves, chosen)
+        made = self._made(self.job.spec, moves, chosen)
+        return made if self.passes(made) else None
 
     def largest(self, move: Move) -> Spec | None:
         """The run with the last of the move's values, which come smallest first, that fits; None where the first does not."""
@@ -134,3 +142,7 @@ class Search:
         now = present(before)
         shapes = {replace(now, **dict(zip(move.shape, value, strict=True))): value for value in values}
         return [shapes[shape] for shape in fitting(judgement.case, tuple(shapes))]
+
+
+def _errors(judgement: Judgement) -> set[str]:
+    return {finding.id for finding in judgement.findings if finding.severity == "error"}

@@ -24,6 +24,9 @@ def check(case: Case) -> Answers:
         message = f"{parallel.gpus} GPUs cannot be divided into groups of {parallel.shards} that each hold all shards."
         yield Found("error", message, "parallel.shard")
         return
+    if parallel.tensor > 1:
+        message = "Tensor parallelism divides no weights and no activations here, so less is needed than what is said."
+        yield Found("warning", message, "parallel.tensor")
     heads = case.job.dims.get("num_attention_heads")
     if isinstance(heads, int) and heads % parallel.sequence:
         message = f"The {heads} attention heads cannot be divided among {parallel.sequence} sequence-parallel GPUs."

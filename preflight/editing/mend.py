@@ -58,9 +58,13 @@ def mended(
     old = source.text if source is not None else text or ""
     new = edited(document.read(path, overrides=overrides, text=old), old, offer.keys)
     again = judge(new)
-    if not again.passes():
+    if again.verdict not in ("fits", "tight") or not _errors(again) <= _errors(result):
         raise _refused(f"{path} with offer {choose} in it does not pass when it is read again, so it is not edited.")
     return Mended(path=path, old=old, new=new, offer=offer, result=again, source=source)
+
+
+def _errors(result: Result) -> set[str]:
+    return {finding.id for finding in result.findings if finding.severity == "error"}
 
 
 def _counted(offers: int) -> str:
