@@ -71,7 +71,8 @@ READING: Mapping[str, str] = {
     "bad-dimension": "The dimensions in the config do not fit together to a network.",
     "lora-target": "A target matches no linear layer of the network: peft refuses it, or leaves it out where others match.",
     # the answer
-    "no-reduction": "No smaller batch, size or number of frames fits; the message says what fills the memory, and what would help.",
+    "no-reduction": "No key of the trainer makes it fit; the message says what fills the memory, and where the run would fit.",
+    "fragmentation": "Torch's allocator takes more from the GPU than it hands out; that much less, and the run would fit.",
     "not-edited": "The change could not be written into the file as it stands; the message says why. Make it by hand.",
     "unknown-ignore": "A comment `# preflight: ignore[id]` names an id that no finding has, so it silences nothing.",
     "internal-error": "preflight itself failed. With PREFLIGHT_DEBUG=1 it shows where; please report it.",

@@ -11,6 +11,7 @@ from typing import Any
 from preflight.advice.elsewhere import elsewhere
 from preflight.advice.moves import FREE, LOSSY, SLOWER, Move, moves
 from preflight.advice.search import Search
+from preflight.advice.segments import segments
 from preflight.advice.words import changes, loss, words
 from preflight.finding import Finding
 from preflight.judge import Judgement
@@ -43,9 +44,10 @@ def reductions(judgement: Judgement, threshold: float, restate: Restate) -> tupl
     """
     advisor = _Advisor(search=Search(job=judgement.case.job, threshold=threshold), restate=restate)
     found = advisor.offers()
+    aside = tuple(segments(judgement.memory))
     if found:
-        return tuple(found), ()
-    return (), (elsewhere(judgement, threshold),)
+        return tuple(found), aside
+    return (), (elsewhere(judgement, threshold), *aside)
 
 
 Sets = list[tuple[Move, ...]]

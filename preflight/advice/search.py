@@ -42,6 +42,7 @@ class Search:
     job: Job
     threshold: float
     known: dict[str, Judgement | None] = field(default_factory=dict)
+    errors: dict[str, set[str]] = field(default_factory=dict)
 
     def judged(self, spec: Spec) -> Judgement | None:
         """The changed run, judged anew; None where it cannot be computed."""
@@ -59,10 +60,13 @@ class Search:
 
     def passes(self, spec: Spec) -> bool:
         """Whether the changed run fits, and no check finds an error in it that it does not find in the run as it is."""
-        judgement, before = self.judged(spec), self.judged(self.job.spec)
-        if judgement is None or before is None or judgement.verdict != "fits":
-            return False
-        return _errors(judgement) <= _errors(before)
+        return self.fits(spec) and self._errors(spec) <= self._errors(self.job.spec)
+
+    def _errors(self, spec: Spec) -> set[str]:
+        key, judgement = repr(spec), self.judged(spec)
+        if key not in self.errors and judgement is not None:
+            self.errors[key] = {finding.id for finding in judgement.findings if finding.severity == "error"}
+        return self.errors.get(key, set())
 
     def peak(self, spec: Spec) -> int:
         """What the worst phase of a run needs that could be judged."""
@@ -142,7 +146,3 @@ class Search:
         now = present(before)
         shapes = {replace(now, **dict(zip(move.shape, value, strict=True))): value for value in values}
         return [shapes[shape] for shape in fitting(judgement.case, tuple(shapes))]
-
-
-def _errors(judgement: Judgement) -> set[str]:
-    return {finding.id for finding in judgement.findings if finding.severity == "error"}
