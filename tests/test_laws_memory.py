@@ -158,7 +158,7 @@ def test_checkpointing_never_adds_saved_tensors(spec: Spec) -> None:
 
 @given(specs("lora"))
 @settings(max_examples=60, deadline=None)
-def test_lora_never_needs_more_than_full(spec: Spec) -> None:
+def test_lora_states_never_need_more_than_full_ones(spec: Spec) -> None:
     lora = spec.train.lora
     assert lora is not None
     small = replace(spec, train=replace(spec.train, lora=replace(lora, rank=1, dtype=spec.precision.weights)))
