@@ -234,6 +234,9 @@ def _find(shelf: _Shelf, name: str) -> str:
 
 def _unknown(shelf: _Shelf, name: str, known: tuple[str, ...]) -> ConfigError:
     ids = _ids(shelf.folder)
+    if shelf is _NETWORKS and fold(name) in _not_modelled():
+        message = f"Model {name!r} ({_not_modelled()[fold(name)]}) is not modelled yet."
+        return ConfigError(Finding(id=shelf.problem, severity="error", message=message))
     guess = did_you_mean(fold(name), known)
     meant = guess if guess is None or guess in ids else _aliases(shelf.folder)[guess]
     message = f"{shelf.word} {name!r} is not in the catalog" + (f"; did you mean {meant}?" if meant else ".")
@@ -252,6 +255,15 @@ def _ids(folder: Folder) -> tuple[str, ...]:
 @cache
 def _aliases(folder: Folder) -> Mapping[str, str]:
     return {fold(alias): id_ for id_ in _ids(folder) for alias in _read(folder, id_)["aliases"]}
+
+
+@cache
+def _not_modelled() -> Mapping[str, str]:
+    """Names in trainers' configs of networks that nobody has written yet, each with the network's own name."""
+    import yaml
+
+    names: dict[str, list[str]] = yaml.safe_load((paths.catalog() / "not-modelled.yaml").read_bytes())["names"]
+    return {fold(alias): name for name, aliases in names.items() for alias in (name, *aliases)}
 
 
 @cache

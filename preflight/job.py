@@ -66,9 +66,11 @@ class Job:
         if "stride" not in dims or "patch_size" not in dims:
             return None
         stride = dims["stride"]
-        patch = dims["patch_size"] if isinstance(dims["patch_size"], tuple | list) else (1, dims["patch_size"], dims["patch_size"])
+        size = dims["patch_size"]
+        patch = size if isinstance(size, tuple | list) else (dims.get("patch_size_t") or 1, size, size)
         latent = ((data.frames - 1) // stride[0] + 1, data.height // stride[1], data.width // stride[2])
         frames, height, width = (n // p for n, p in zip(latent, patch, strict=True))
+        frames += latent[0] % patch[0] > 0  # filled up to whole patches
         return int(frames * height * width)
 
     @property
@@ -93,6 +95,8 @@ def job(spec: Spec, gpu: catalog.Gpu | None) -> Job:
         network = catalog.network(spec.model.name)
     except ConfigError as problem:
         raise problem.about("model.name") from None
+    if spec.model.code is not None:
+        network = _in_code(network, spec.model.code)
     if family(network.family) is None:
         message = f"Cannot judge: {network.name} is not modelled yet."
         raise ConfigError(Finding(id="not-modelled", severity="error", message=message, key="model.name"))
@@ -102,3 +106,14 @@ def job(spec: Spec, gpu: catalog.Gpu | None) -> Job:
     if image is not None:
         encoders = (*encoders, (catalog.component(image.component), image.dtype))
     return Job(spec=spec, network=network, vae=vae, encoders=encoders, gpu=gpu)
+
+
+def _in_code(network: catalog.Network, code: str) -> catalog.Network:
+    """The network in a trainer's own writing, `networks/FAMILY_CODE.py`."""
+    from preflight.memory.model import family
+
+    written = f"{network.family}_{code}"
+    if family(written) is None:
+        message = f"Cannot judge: {network.name} in the code of {code!r} is not modelled."
+        raise ConfigError(Finding(id="not-modelled", severity="error", message=message, key="model.code"))
+    return replace(network, family=written)

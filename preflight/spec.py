@@ -17,9 +17,15 @@ Strategy = Literal["none", "dp", "ddp", "fsdp", "zero1", "zero2", "zero3"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """`name` is a catalog id; `dims` overrides its dimensions, or gives all for a family without fixed sizes."""
+    """`name` is a catalog id; `dims` overrides its dimensions, or gives all for a family without fixed sizes.
+
+    `code`: whose writing of the network runs, where trainers differ; null is the family's reference. `experts` says where a network
+    of two lives: one alone is loaded, both stay on the GPU, or the idle one waits on the host.
+    """
 
     name: str
+    experts: Literal["one", "both", "swapped"] = "one"
+    code: Literal["musubi"] | None = None
     dims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -52,7 +58,8 @@ class Train:
     """`batch` is per GPU; `ema_dtype` is that of the averaged copy, null as the weights'.
 
     `zero_grad` says when the trainer drops gradients, so whether they live in the forward. `attention`: torch's own, or the
-    flash-attn package, which the trainer then calls itself.
+    flash-attn package, which the trainer then calls itself. `use_reentrant` is torch.utils.checkpoint's argument: whether each
+    checkpoint runs its own backward pass.
     """
 
     method: Literal["lora", "full"]
@@ -60,6 +67,7 @@ class Train:
     batch: int = 1
     accumulation: int = 1
     checkpointing: bool | Mapping[str, float] = False
+    use_reentrant: bool = False
     optimizer: Optimizer = field(default_factory=Optimizer)
     ema: bool = False
     ema_dtype: Dtype | None = None
@@ -88,15 +96,19 @@ class Data:
 class Precision:
     """`master`: dtype of the copy the optimizer updates beside low-precision weights (DeepSpeed); null: none.
 
-    `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's. `tf32`: whether float32 matrix products
-    may use TF32; null where the config does not say, and torch's own default is no. `attention` is what attention's inputs are cast
-    to, as autocast does on CUDA (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `norms` is how RMS norms run:
-    written out by torch, in Python by diffusers' own class, or as torch 2.9's one kernel.
+    `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's. `quantization` is of the network's frozen
+    weights, `text_encoder_quantization` of the text encoders'; `quantized_on`: whether weights are narrowed before they reach the
+    GPU, or all stand there in `weights` first. `tf32`: whether float32 matrix products may use TF32; null where the config does not
+    say, and torch's own default is no. `attention` is what attention's inputs are cast to, as autocast does on CUDA
+    (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `norms` is how RMS norms run: written out by torch, in Python
+    by diffusers' own class, or as torch 2.9's one kernel.
     """
 
     weights: Dtype = "bf16"
     autocast: Literal["bf16", "fp16"] | None = None
     quantization: str = "none"
+    quantized_on: Literal["host", "gpu"] = "host"
+    text_encoder_quantization: str = "none"
     master: Literal["fp32"] | None = None
     text_encoder: Dtype | None = None
     vae: Dtype | None = None
@@ -153,20 +165,24 @@ class Parallel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offload:
-    """`blocks` of the network swap with the host; with `layers` the linear layers inside blocks come one at a time (RamTorch)."""
+    """`blocks` of the network swap with the host; with `layers` the linear layers inside blocks come one at a time (RamTorch), all
+    or such a share of them; with `text_layers` those of the text encoders.
+    """
 
     optimizer: bool = False
     parameters: bool = False
     activations: bool = False
     blocks: int = 0
-    layers: bool = False
+    layers: bool | float = False
+    text_layers: bool | float = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
     """Validation, `every` so many steps or `every_epochs` so many epochs, and with `final` at the end.
 
-    A null size is the training size; `batch` samples are made at once per GPU.
+    A null size is the training size; `batch` samples are made at once per GPU. `text`: text encoders that wait on the host come
+    back for it. `offload`: text encoders leave for the network, and that for the VAE. `tiling`: the VAE decodes tile by tile.
     """
 
     every: int | None = None
@@ -178,6 +194,9 @@ class Sample:
     steps: int | None = None
     guidance: bool = True
     batch: int = 1
+    text: bool = False
+    offload: bool = False
+    tiling: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

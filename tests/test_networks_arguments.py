@@ -43,7 +43,6 @@ FAMILIES = [(FNO, FNO_DIMS), (UNet2D, UNET_DIMS), (CogVideoX, COG_DIMS), (LTXVid
         (UNet2D, {"act_fn": "prelu"}, "act_fn 'prelu' of diffusers' UNet2DModel is not modelled, only 'gelu'"),
         (UNet2D, {**UNET_DIMS, "up_block_types": ["KUpBlock2D"] * 2}, "up_block_types 'KUpBlock2D' of diffusers' UNet2DModel"),
         (UNet2D, {"norm_num_groups": None}, "diffusers' UNet2DModel without norm_num_groups is not modelled"),
-        (CogVideoX, {"patch_size_t": 2}, "CogVideoX with patch_size_t is CogVideoX 1.5, which is not modelled yet"),
         (LTXVideo, {"patch_size": 2}, "LTX-Video with patch_size 2 is not modelled, only 1"),
     ],
 )

@@ -66,7 +66,7 @@ def test_an_unknown_schema_is_a_programming_error() -> None:
 # Messages
 
 WHOLE = "expected a whole number from 1 to 1,000,000."
-WAYS = "expected true or false, a group of keys (every) or a group of keys (fraction)."
+WAYS = "expected true or false, a group of keys (every, stride) or a group of keys (fraction)."
 GIB = "expected a number above 0 and at most 1,000,000 or null."
 TEXTS = "expected a list of 1 or more values, each a text that is not empty."
 
@@ -100,7 +100,7 @@ TEXTS = "expected a list of 1 or more values, each a text that is not empty."
         ("hardware.host_memory_gib", 0, f"hardware.host_memory_gib is 0; {GIB}"),
         ("hardware.host_memory_gib", math.nan, f"hardware.host_memory_gib is nan (not a finite number); {GIB}"),
         ("model.name", "", "model.name is '' (a string); expected a text that is not empty."),
-        ("model", "wan", "model is 'wan' (a string); expected a group of keys (name, dims)."),
+        ("model", "wan", "model is 'wan' (a string); expected a group of keys (name, experts, code, dims)."),
         ("model.name", ..., "model.name is missing; expected a text that is not empty."),
         ("preflight", 2, "preflight is 2; expected 1."),
         ("data.hieght", 8, "data.hieght is not a key that is read; did you mean height?"),
@@ -132,7 +132,7 @@ def test_legal_values(key: str, value: object) -> None:
 
 def test_an_unknown_key_without_a_likeness_lists_the_legal_ones() -> None:
     [message] = messages(changed("offload.zzz", 1))
-    expected = "expected one of optimizer, parameters, activations, blocks or layers."
+    expected = "expected one of optimizer, parameters, activations, blocks, layers or text_layers."
     assert message == f"offload.zzz is not a key that is read; {expected}"
 
 

@@ -32,6 +32,8 @@ TRAPS = [id_ for id_, row in ROWS.items() if row["split"] == "trap"]
 _FP8_LORA = {"method": "lora", "checkpointing": True, "optimizer": {"name": "adamw8bit"}}
 _AUTOCAST = {"weights": "bf16", "autocast": "bf16", "attention": "bf16"}
 _MUSUBI = {**_FP8_LORA, "lora": {"rank": 32, "dtype": "bf16"}}
+# lora_wan.py adapts every linear layer of a block; the rank is not said, 32 is that of its documentation
+_MUSUBI_WAN = {**_FP8_LORA, "lora": {"rank": 32, "dtype": "bf16", "targets": ["q", "k", "v", "o", "ffn.0", "ffn.2"]}}
 _BLOCK_LINEAR = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]
 # diffusion-pipe examples/wan_14b_min_vram.toml
 _DIFFUSION_PIPE = {
@@ -58,12 +60,74 @@ def _dreambooth_flux(row: Row, low: str, targets: list[str]) -> dict[str, Any]:
     }
 
 
+def _musubi(row: Row) -> dict[str, Any]:
+    """wan_train_network.py, hv_train_network.py; with --gradient_checkpointing_cpu_offload checkpoints wait on the host."""
+    wan = row["model"].startswith("Wan")
+    return {
+        "model": {"name": "wan2.2-t2v-a14b", "code": "musubi"} if wan else {"name": "hunyuanvideo"},
+        "train": _MUSUBI_WAN if wan else _MUSUBI,
+        "data": _shape(row),
+        "precision": {**_AUTOCAST, "quantization": "fp8-scaled" if wan else "fp8"},
+        "offload": {"activations": row["ckpt_cpu_offload"]},
+    }
+
+
+def _diffusion_pipe(row: Row, blocks: int) -> dict[str, Any]:
+    return {
+        "model": {"name": "wan2.1-t2v-14b"},
+        "train": _DIFFUSION_PIPE,
+        "data": _shape(row),
+        "precision": {**_AUTOCAST, "quantization": "fp8"},
+        "offload": {"blocks": blocks},
+    }
+
+
+def _kohya_hydit(row: Row) -> dict[str, Any]:
+    """kohya_ss-hydit: the GUI's AdamW8bit; the encoders stay on the card, as nothing is cached there."""
+    full = row["method"] != "lora"
+    adapters = {} if full else {"lora": {"rank": 8, "dtype": "fp32"}}
+    return {
+        "model": {"name": "hunyuandit-v1.2-g2"},
+        "train": {
+            "method": "full" if full else "lora",
+            **adapters,
+            "checkpointing": row["grad_ckpt"],
+            "optimizer": {"name": "adamw8bit"},
+        },
+        "data": {"height": row["height"], "width": row["width"], "latents": "online", "text": "online"},
+        "precision": {
+            "weights": "fp32" if full else "fp16",
+            "autocast": "fp16",
+            "attention": "fp16",
+            "vae": "fp16",
+            "text_encoder": "fp16",
+        },
+    }
+
+
+def _x_flux() -> dict[str, Any]:
+    """train_flux_lora_deepspeed.py with train_configs/test_lora.yaml: DeepSpeed makes the float32 network bfloat16."""
+    joint = ["to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"]
+    return {
+        "model": {"name": "flux.1-dev"},
+        "train": {
+            "method": "lora",
+            "lora": {"rank": 16, "targets": joint, "dtype": "bf16"},
+            "accumulation": 2,
+            "optimizer": {"name": "adamw"},
+        },
+        "data": {"height": 512, "width": 512, "text_tokens": 512, "latents": "online", "text": "online"},
+        "precision": {"weights": "bf16", "master": "fp32", "vae": "fp32"},
+        "parallel": {"strategy": "zero2"},
+    }
+
+
 def _shape(row: Row, **more: Any) -> dict[str, Any]:
     return {"height": row["height"], "width": row["width"], "frames": row["frames"], **more}
 
 
 def _specs() -> dict[str, tuple[dict[str, Any], str]]:
-    """The rows that say enough, as specs, each with its card; where none is named, the smallest that holds the figure given."""
+    """The rows that say enough, as specs, each with its card; where none is named, the smallest that holds the figure in GiB."""
     attention = ["attn.to_k", "attn.to_q", "attn.to_v", "attn.to_out.0"]
     return {
         "df9156": (_dreambooth_flux(ROWS["df9156"], "fp16", attention), "a100-40gb"),
@@ -79,15 +143,17 @@ def _specs() -> dict[str, tuple[dict[str, Any], str]]:
             },
             "a100-80gb",
         ),
-        "mt537-hv-noff": (
-            {
-                "model": {"name": "hunyuanvideo"},
-                "train": _MUSUBI,
-                "data": _shape(ROWS["mt537-hv-noff"]),
-                "precision": {**_AUTOCAST, "quantization": "fp8"},
-            },
-            "a6000-48gb",
-        ),
+        "mt537-hv-noff": (_musubi(ROWS["mt537-hv-noff"]), "a6000-48gb"),
+        "mt537-hv-off": (_musubi(ROWS["mt537-hv-off"]), "a100-40gb"),
+        "mt537-wan22-noff": (_musubi(ROWS["mt537-wan22-noff"]), "a6000-48gb"),
+        "mt537-wan22-off": (_musubi(ROWS["mt537-wan22-off"]), "a100-40gb"),
+        # blocks_to_swap of examples/wan_14b_min_vram.toml, as all else
+        "dp153-21f": (_diffusion_pipe(ROWS["dp153-21f"], 32), "rtx5080-16gb"),
+        "dp153-41f": (_diffusion_pipe(ROWS["dp153-41f"], 32), "rtx3090-24gb"),
+        "hd-doc-0": (_kohya_hydit(ROWS["hd-doc-0"]), "a100-40gb"),
+        "hd-doc-1": (_kohya_hydit(ROWS["hd-doc-1"]), "rtx5090-32gb"),
+        "hd-doc-4": (_kohya_hydit(ROWS["hd-doc-4"]), "rtx3060-12gb"),
+        "xf12-ok": (_x_flux(), "a100-80gb"),
         "ft175-cog5b": (
             {
                 "model": {"name": "cogvideox-5b"},
@@ -97,16 +163,7 @@ def _specs() -> dict[str, tuple[dict[str, Any], str]]:
             },
             "rtx4090-24gb",
         ),
-        "dp149-16g": (
-            {
-                "model": {"name": "wan2.1-t2v-14b"},
-                "train": _DIFFUSION_PIPE,
-                "data": _shape(ROWS["dp149-16g"]),
-                "precision": {**_AUTOCAST, "quantization": "fp8"},
-                "offload": {"blocks": 39},
-            },
-            "rtx5080-16gb",
-        ),
+        "dp149-16g": (_diffusion_pipe(ROWS["dp149-16g"], 39), "rtx5080-16gb"),
         "vx205-1gpu": (
             {
                 "model": {"name": "wan2.1-i2v-14b"},
@@ -124,24 +181,15 @@ def _specs() -> dict[str, tuple[dict[str, Any], str]]:
 SPECS = _specs()
 
 UNANSWERED = {
-    "mt537-hv-off": "Checkpoints that wait on the host are not modelled.",
-    "mt537-wan22-off": "Checkpoints that wait on the host are not modelled.",
-    "mt537-wan22-noff": "musubi's Wan 2.2 has a float32 time embedding for every token (2.9 GiB here, and once more in each "
-    "block's recomputation); the network here has one for each sample, as diffusers'.",
-    "dp153-21f": "How many blocks are swapped is not said; only the slope is tested.",
-    "dp153-41f": "How many blocks are swapped is not said; only the slope is tested.",
     "ds411": "Neither frames, rank nor checkpointing are said, and the code of that month kept float32 intermediates.",
     "fv121-4": "The resolution is not said; only the slope over GPUs is tested.",
     "fv121-8": "The resolution is not said; only the slope over GPUs is tested.",
     "fv1423-vsa": "Video sparse attention is not modelled.",
-    "hd-doc-0": "kohya's table says neither resolution, batch nor what trains beside the network.",
-    "hd-doc-1": "kohya's table says neither resolution, batch nor what trains beside the network.",
-    "hd-doc-2": "kohya's table says neither resolution, batch nor what DeepSpeed offloads.",
-    "hd-doc-4": "kohya's table says neither resolution, batch nor rank.",
-    "df10994": "78.2 GiB were allocated where the config as written needs 52, and a maintainer ran it; 108 MiB, the request that "
-    "failed, is one float32 weight cast to bfloat16, so that the network was probably loaded in float32 (90 GiB here).",
-    "xf12-ok": "The resolution is not said.",
-    "st1728": "The dtype of the base model is not said; in bfloat16 the config needs 33 GiB, in float32 72 of the card's 79.",
+    "hd-doc-2": "What DeepSpeed offloads, and in which stage, is not said.",
+    "df10994": "78.2 GiB were allocated where the config as written needs 52. The lines in its traceback are nine further "
+    "than those of every published version of the script: it was changed, we cannot know how.",
+    "st1728": "The config says bfloat16 and needs 33 GiB; Chroma, its smaller sister, was measured at 26.2 in the same "
+    "trainer at the same size. Where in the run it died is not said, nor whether checkpointing did cure it.",
     # a trap whose config is not there
     "dp342-wsl": "Neither resolution nor swapped blocks are said; the adapters' parameters are tested.",
 }
@@ -182,13 +230,17 @@ def test_a_lack_of_host_memory_is_not_the_card_s(id_: str) -> None:
     assert _verdict(id_) in ("fits", "tight")
 
 
-def test_what_a_person_read_off_the_card() -> None:
-    spec, gpu = SPECS["mt537-hv-noff"]
+READ_OFF = ["mt537-hv-noff", "mt537-hv-off", "mt537-wan22-noff", "mt537-wan22-off", "dp153-21f", "dp153-41f", "xf12-ok"]
+
+
+@pytest.mark.parametrize("id_", READ_OFF)
+def test_what_a_person_read_off_the_card(id_: str) -> None:
+    spec, gpu = SPECS[id_]
     card = catalog.gpu(gpu)
     work = job(Spec.from_mapping(spec), card)
-    found = reserved(work, budget(work, build(work)).resident)
-    assert found is not None
-    error = (found + card.context_bytes) / (ROWS["mt537-hv-noff"]["reported_gb"] * 1e9) - 1
+    need = budget(work, build(work))
+    found = reserved(work, need.resident) or int(need.reserved)
+    error = (found + card.context_bytes) / (ROWS[id_]["reported_gb"] * 1e9) - 1
     assert -UNDER <= error <= OVER
 
 

@@ -14,12 +14,15 @@ from typing import Any, Literal
 MEASURED = Path(__file__).parent / "truth" / "measured.jsonl"
 
 Row = Mapping[str, Any]
-Column = Literal["allocated", "reserved", "resident", "forward", "text"]
+Column = Literal["allocated", "reserved", "first", "resident", "forward", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`spec` of the run, which of our figures the published one is, and whether it is only an upper bound of it."""
+    """`spec` of the run, which of our figures the published one is, and whether it is only an upper bound of it.
+
+    `first`: what is reserved after one optimizer step, before any forward pass has found states there.
+    """
 
     spec: dict[str, Any]
     column: Column
@@ -39,22 +42,16 @@ def judged() -> list[Row]:
 
 UNREACHED = {
     # not among the catalog's networks
-    "st-hidream-bf16-none": "HiDream is not modelled.",
     "st-qwenimage-int8-layer": "Qwen-Image is not modelled.",
-    "st-lumina2-bf16-none": "Lumina-Image 2.0 is not modelled.",
-    "st-sdxl-bf16-layer": "SDXL's conditional UNet is not modelled, nor are LoKr adapters.",
-    "st-sdxl-int8-none": "SDXL's conditional UNet is not modelled, nor are LoKr adapters.",
-    "st-sdxl-int8-layer": "SDXL's conditional UNet is not modelled, nor are LoKr adapters.",
-    "st-sd1x-int8-layer": "Stable Diffusion 1.5's conditional UNet is not modelled.",
-    "dfb-sdxl-bf16": "SDXL's conditional UNet is not modelled.",
-    # 2 of every 4 blocks checkpointed: the spec has every n-th and the last share of them
-    "st-ltxvideo095-bf16-seg2-stride4": "A pattern of blocks that `train.checkpointing` cannot say.",
-    "st-ltxvideo095-fp8wo-seg2-stride4": "A pattern of blocks that `train.checkpointing` cannot say.",
-    "st-sd3-bf16-seg2-stride4": "A pattern of blocks that `train.checkpointing` cannot say.",
-    # the first step of a run, before there are states, is all that can have been measured
-    "cvf-full-2b-gc-adamw8-b1": "Weights, gradients and states alone are 15.8 GiB: no block's activations fit under 16.4.",
+    "st-sdxl-bf16-layer": "LoKr adapters are not modelled.",
+    "st-sdxl-int8-none": "LoKr adapters are not modelled.",
+    "st-sdxl-int8-layer": "LoKr adapters are not modelled.",
+    # one step was measured, as of the other full runs (ours 33.0 GiB), yet more was reserved; a second step would need 44.7
+    "cvf-full-2b-gc-adamw-b4": "Between what the first step and what every later one reserves; only that is tested.",
 }
 """Rows that are not met, and why."""
+
+BRACKETED = "cvf-full-2b-gc-adamw-b4"
 
 
 def case(row: Row) -> Case | None:
@@ -76,11 +73,14 @@ def _spec(name: str, row: Row, train: dict[str, Any], precision: dict[str, Any],
     }
 
 
-def _cogvideox_factory(row: Row) -> Case:
+def cogvideox_factory(row: Row) -> Case:
     """training/cogvideox/cogvideox_text_to_video_{lora,sft}.py; the scripts' --mixed_precision runs the forward under autocast.
 
     peft raises adapters in a low-precision network to float32 (tuners_utils.py: cast_adapter_dtype); the trained weights of a full
     run are float32, as the figures before training show. The table's figures are max_memory_reserved.
+
+    Those of full runs whose states are on the card were taken after one step: with 8-bit states at batch 4 they are those of the
+    run whose states are on the host (27.93 and 27.92 GiB for 2B, 66.65 and 66.61 for 5B), where 5B's states alone are 10.4.
     """
     name = "cogvideox-2b" if "2b" in row["model"] else "cogvideox-5b"
     low = "fp16" if name == "cogvideox-2b" else "bf16"
@@ -93,7 +93,10 @@ def _cogvideox_factory(row: Row) -> Case:
     }
     precision = {"weights": low if lora else "fp32", "autocast": low, "attention": low}
     offload = {"optimizer": "CPUOffload" in row["optimizer"]}
-    return Case(spec=_spec(name, row, train, precision, offload=offload), column="reserved", gpu="a100-80gb", bound=row["masked"])
+    first = not lora and not offload["optimizer"] and row.get("figure") is not None
+    column: Column = "first" if first else "reserved"
+    bound = row["masked"] and not first  # 16.447 was reached in training: it is not the 16.396 before it
+    return Case(spec=_spec(name, row, train, precision, offload=offload), column=column, gpu="a100-80gb", bound=bound)
 
 
 _FINETRAINERS = {"LTX": "ltx-video-2b", "Hun": "hunyuanvideo", "Cog": "cogvideox-5b"}
@@ -122,8 +125,17 @@ _SIMPLETUNER = {
     "wan21t2v14b": "wan2.1-t2v-14b",
     "ltxvideo095": "ltx-video-2b",
     "sd3": "sd3-medium",
+    "sd1x": "sd1.5",
+    "hidream": "hidream-i1",
+    "lumina2": "lumina-image-2.0",
 }
-_SEGMENTS: dict[str, Any] = {"none": False, "layer": True, "interval2": {"every": 2}}
+_SEGMENTS: dict[str, Any] = {
+    "none": False,
+    "layer": True,
+    "interval2": {"every": 2},
+    "seg2-stride4": {"every": 2, "stride": 4},
+}
+# transformer/config.json of stabilityai/stable-diffusion-3.5-medium, as its derivatives on the Hugging Face Hub repeat it
 _SD35_MEDIUM = {"dual_attention_layers": list(range(13)), "qk_norm": "rms_norm", "pos_embed_max_size": 384}
 
 
@@ -132,7 +144,7 @@ def _simpletuner(row: Row) -> Case:
 
     Everything is bfloat16 and the forward runs under accelerate's autocast. RamTorch keeps the blocks' weights on the host.
     """
-    _, family, quantization, mode = str(row["id"]).split("-")
+    _, family, quantization, mode = str(row["id"]).split("-", 3)
     train = {
         "method": "lora",
         "lora": {"rank": row["rank"], "dtype": "bf16", "dropout": 0.1},
@@ -150,20 +162,28 @@ def _simpletuner(row: Row) -> Case:
         "quantization": "none" if streamed else words[quantization],
     }
     parts: dict[str, Any] = {"offload": {"layers": streamed}}
+    if family == "hidream":
+        train["lora"]["targets"] = ["to_q", "to_k", "to_v"]  # to_out.0 is one of the defaults, and to_out there no list
+        train["optimizer"] = {"name": "optimi-lion"}
+    if family == "lumina2":
+        # its system prompt and an instance prompt of one character (helpers/models/lumina2/model.py: SYSTEM_PROMPT); padding
+        # is cut off before text meets image
+        parts["data"] = {"text_tokens": 33}
     if family == "sd3":
         parts["model"] = {"dims": _SD35_MEDIUM}
     return Case(spec=_spec(_SIMPLETUNER[family], row, train, precision, **parts), column="allocated", gpu="h100-80gb")
 
 
 def _diffusers_benchmark(row: Row) -> Case:
-    """benchmarks/benchmarking_flux.py: one forward pass of the transformer under no_grad, its weights loaded."""
+    """benchmarks/benchmarking_{flux,sdxl}.py: one forward pass of the transformer under no_grad, its weights loaded."""
     precision = {"weights": "bf16", "quantization": "nf4" if "nf4" in row["base_quant"] else "none"}
     train = {"method": "lora", "lora": {"rank": 1, "targets": ["to_q"], "dtype": "bf16"}}
-    return Case(spec=_spec("flux.1-dev", row, train, precision), column="forward", gpu="a100-80gb")
+    name = "sdxl" if "SDXL" in row["model"] else "flux.1-dev"
+    return Case(spec=_spec(name, row, train, precision), column="forward", gpu="a100-80gb")
 
 
 _TRAINERS = {
-    "cvf": _cogvideox_factory,
+    "cvf": cogvideox_factory,
     "ft": _finetrainers,
     "st": _simpletuner,
     "dfb": _diffusers_benchmark,

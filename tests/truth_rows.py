@@ -59,6 +59,8 @@ def _network(row: Row) -> dict[str, Any]:
         "checkpointing": row["checkpointing"],
         "optimizer": {"name": "adamw", "bits": 32},
     }
+    if row.get("use_reentrant"):
+        train["use_reentrant"] = True
     if row["task"] == "lora":
         targets = row.get("targets", ["to_q", "to_k", "to_v", "to_out.0"])
         dtype = row.get("trainable_dtype") or row["weights_dtype"]
@@ -70,7 +72,7 @@ def _network(row: Row) -> dict[str, Any]:
     name = str(_IDS.get(row["model"], row["model"])).format(version=row.get("version", "1.2"))
     return {
         "preflight": 1,
-        "model": {"name": name, "dims": row.get("arch") or {}},
+        "model": {"name": name, "code": row.get("code"), "dims": row.get("arch") or {}},
         "train": train,
         "data": data,
         "precision": {"weights": row["weights_dtype"], "autocast": row.get("autocast")},

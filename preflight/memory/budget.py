@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from preflight import catalog
 from preflight.job import Job
 from preflight.memory import overhead
+from preflight.memory.encoders import encoders_bytes
 from preflight.memory.model import Model
 from preflight.memory.optimizer import Optimizer, optimizer
 from preflight.memory.rank import Rank
@@ -145,7 +146,7 @@ def _encoders(job: Job) -> dict[str, int]:
     """Frozen components that stay on the GPU: those used in every step, neither cached nor offloaded."""
     data, found = job.spec.data, {}
     if data.text == "online":
-        found.update({component.id: component.parameters * BYTES[dtype] for component, dtype in job.encoders})
+        found.update(encoders_bytes(job))
     if data.latents == "online" and job.vae is not None:
         found[job.vae.id] = component_bytes(job, job.vae)
     return found

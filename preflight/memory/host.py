@@ -13,8 +13,10 @@ from preflight.checkpoints import checkpoint
 from preflight.job import Job
 from preflight.memory import fsdp, zero
 from preflight.memory.budget import Budget, component_bytes
+from preflight.memory.encoders import encoder_bytes
 from preflight.memory.model import Model
 from preflight.memory.optimizer import optimizer
+from preflight.memory.quantization import share_on_host
 from preflight.memory.rank import Rank, total
 from preflight.memory.sharding import rank
 from preflight.spec import Spec
@@ -85,7 +87,8 @@ def _standing(job: Job, model: Model, budget: Budget) -> Iterator[Part]:
         yield Part("swapped blocks", min(away.blocks * share.block, share.frozen))
     if away.layers:  # SimpleTuner helpers/ramtorch/modules/linear.py: share_memory_().pin_memory()
         streamed = (p for p in model.parameters if isinstance(p, Quantized))
-        yield Part("streamed layers", sum(p.numel * BYTES[p.dtype] * p.copies for p in streamed), pinned=True)
+        whole = sum(p.numel * BYTES[p.dtype] * p.copies for p in streamed)
+        yield Part("streamed layers", int(whole * share_on_host(away.layers)), pinned=True)
     # Tensor.to("cpu", non_blocking=True) makes its result page-locked (aten/src/ATen/native/TensorConversions.cpp: _to_copy)
     yield Part("checkpoints", budget.away, pinned=True)
     if spec.data.workers and spec.data.latents != "cached" and job.vae is not None:
@@ -131,7 +134,7 @@ def _components(job: Job) -> Iterator[Part]:
     data = job.spec.data
     if data.text == "offloaded":
         for component, dtype in job.encoders:
-            yield Part(component.name, component.parameters * BYTES[dtype])
+            yield Part(component.name, encoder_bytes(job, component, dtype))
     if data.latents == "offloaded" and job.vae is not None:
         yield Part(job.vae.name, component_bytes(job, job.vae))
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
-from preflight.memory.quantization import quantize
+from preflight.memory.quantization import quantize, share_on_host
 from preflight.networks.network import Network, NotModelled
 from preflight.spec import Lora
 from preflight.tape.module import Checkpointing, Linear, Module
@@ -82,12 +82,12 @@ def build(job: Job, *, extend: bool = True) -> Model:
     for _, tensor in network.parameters():
         if tensor.dtype == "fp32":  # complex parameters keep their type
             tensor.dtype = lora.dtype if lora is not None and tensor.requires_grad else spec.precision.weights
-    quantize(network, spec.precision.quantization, streamed=spec.offload.layers)
+    quantize(network, spec.precision.quantization, spec.precision.weights, away=share_on_host(spec.offload.layers))
     return Model(network=network, adapters=lora is not None)
 
 
 def _constructed(make: type[Network], job: Job, *, extend: bool) -> Network:
-    checkpointing = Checkpointing(job.spec.train.checkpointing)
+    checkpointing = _checkpointing(job)
     with sensible_dims(job):
         network = make(job.dims, checkpointing, extend=extend)
         for name, parameter in network.parameters():
@@ -95,6 +95,14 @@ def _constructed(make: type[Network], job: Job, *, extend: bool) -> Network:
                 message = f"{name} would have the shape {list(parameter.shape)}"
                 raise ValueError(message)
         return network
+
+
+def _checkpointing(job: Job) -> Checkpointing:
+    try:
+        return Checkpointing(job.spec.train.checkpointing)
+    except ValueError as error:
+        message = f"This checkpointing cannot be: {error}."
+        raise ConfigError(Finding(id="invalid-value", severity="error", message=message, key="train.checkpointing")) from None
 
 
 @contextmanager

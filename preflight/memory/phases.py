@@ -9,13 +9,16 @@ from typing import Literal
 from preflight import catalog
 from preflight.job import Job
 from preflight.memory.budget import Budget, Peak, component_bytes, largest
+from preflight.memory.encoders import encoders_bytes, narrow
 from preflight.memory.model import Model
 from preflight.memory.sharding import loading, saving
 from preflight.memory.step import infer
 from preflight.networks.component import Component, TextEncoder, Vae
 from preflight.networks.components import component_module
 from preflight.networks.network import Shape
+from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import ArrayMeter, Meter, Size
+from preflight.tape.quantized import Quantized
 from preflight.tape.tensor import Tape, Tensor
 
 
@@ -34,8 +37,9 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
     Its sizes may be numpy arrays, all but the frames: VAEs take those in chunks.
     """
     resident, shape = budget.resident, shape or job.shape
-    arriving = loading(job, model)
-    yield Phase(name="load", peak=Peak(allocated=resident.weights + resident.adapters + arriving, weights=arriving))
+    standing = resident.weights + resident.adapters
+    arriving = max(loading(job, model), _unquantized(job, model) - standing)
+    yield Phase(name="load", peak=Peak(allocated=standing + arriving, weights=arriving))
     if (job.vae is not None and job.spec.data.latents != "cached") or (job.encoders and job.spec.data.text == "online"):
         yield _encode(job, budget, shape)
     yield Phase(name="step", peak=budget.step)
@@ -43,6 +47,14 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
         yield _sample(job, model, budget, shape)
     if job.spec.save is not None:
         yield Phase(name="save", peak=_gathering(budget, saving(job, model)))
+
+
+def _unquantized(job: Job, model: Model) -> int:
+    """Bytes of the network's frozen weights where they all reach the GPU before they are quantised, which comes before all else."""
+    if job.spec.precision.quantized_on != "gpu":
+        return 0
+    wide = sum((p.numel * BYTES[p.dtype] - p.nbytes) * p.copies for p in model.parameters if isinstance(p, Quantized))
+    return model.frozen_bytes + wide if wide else 0
 
 
 def _beside(budget: Budget, activations: Size) -> Peak:
@@ -85,20 +97,26 @@ def _sample(job: Job, model: Model, budget: Budget, trained: Shape) -> Phase:
     )
     doubled = replace(shape, batch=shape.batch * 2) if sample.guidance and model.network.guidance_doubles else shape
     denoise = infer(job, model, doubled) + budget.gathered
+    texts = sum(encoders_bytes(job).values()) if sample.text and job.spec.data.text != "online" else 0
+    beside = 0 if sample.offload else texts
     if vae is None:
-        return Phase(name="sample", peak=_beside(budget, denoise))
+        return Phase(name="sample", peak=_beside(budget, largest(denoise + beside, texts)))
     visiting = 0 if job.spec.data.latents == "online" else component_bytes(job, vae)
-    decode = _vae_pass(job, vae, "decode", replace(shape, sequence=1), visiting)
+    decode = _vae_pass(job, vae, "decode", replace(shape, sequence=1), visiting, tiled=sample.tiling)
     if decode is None:
         return Phase(name="sample", peak=None, reason=f"the decode pass of {vae.name} is not modelled yet")
-    return Phase(name="sample", peak=_beside(budget, largest(denoise, decode)))
+    decode = decode - budget.resident.network if sample.offload else decode + beside
+    return Phase(name="sample", peak=_beside(budget, largest(denoise + beside, texts + (visiting if texts else 0), decode)))
 
 
-def _vae_pass(job: Job, vae: catalog.Component, which: Literal["encode", "decode"], shape: Shape, visiting: int) -> Size | None:
+def _vae_pass(
+    job: Job, vae: catalog.Component, which: Literal["encode", "decode"], shape: Shape, visiting: int, *, tiled: bool = False
+) -> Size | None:
     """Peak bytes of one pass under no_grad, with the VAE's own weights where it is only `visiting` the GPU."""
     module = component_module(vae.id)
     if not isinstance(module, Vae):
         return None
+    module.use_tiling = tiled
     run, dtype = (module.encode if which == "encode" else module.decode), job.spec.precision.vae or vae.dtype
     return visiting + _inside(module, dtype, lambda tape: run(tape, shape, dtype), shape.batch, shape.height, shape.width)
 
@@ -108,14 +126,17 @@ def _text_pass(job: Job, encoder: catalog.Component, dtype: catalog.Dtype, batch
     if not isinstance(module, TextEncoder):
         return None
     tokens = min(encoder.max_tokens or job.text_tokens, job.text_tokens)
-    return _inside(module, dtype, lambda tape: module.encode(tape, batch, tokens, dtype), batch)
+    module.load(dtype)
+    narrow(job, module, dtype)
+    return _inside(module, None, lambda tape: module.encode(tape, batch, tokens, dtype), batch)
 
 
-def _inside(module: Component, dtype: str, run: Callable[[Tape], Tensor], *sizes: Size) -> Size:
-    """Peak bytes of a pass over such sizes, beyond the module's weights."""
+def _inside(module: Component, dtype: str | None, run: Callable[[Tape], Tensor], *sizes: Size) -> Size:
+    """Peak bytes of a pass over such sizes, beyond the module's weights, which are loaded in `dtype` where one is given."""
     tape = Tape(Meter() if all(isinstance(size, int) for size in sizes) else ArrayMeter())
     tape.grad_enabled = False
-    module.load(dtype)
+    if dtype is not None:
+        module.load(dtype)
     module.bind(tape)
     tape.meter.part("pass")
     run(tape)

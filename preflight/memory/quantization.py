@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preflight.finding import ConfigError, Finding, did_you_mean
 from preflight.networks.network import Network
+from preflight.tape.dtypes import BYTES
 from preflight.tape.module import Linear
 from preflight.tape.quantized import Form, Quantized
 
@@ -36,6 +37,17 @@ _FP8_SCALED = Scheme(form=Form(bits=8 + 16 / 64, keeps=True, copies=2), blocks_o
 _FP8_TORCHAO = Scheme(form=Form(bits=8, keeps=True))
 # optimum-quanto tensor/qbytes and torchao Int8WeightOnlyConfig: their own autograd functions save the narrow weight
 _INT8 = Scheme(form=Form(bits=8))
+# optimum-quanto, tensor/function.py: QuantizedLinearFunction saves the input beside the narrow weight, needed or not;
+# library/qbytes_mm.py: an 8-bit float is cast before it is scaled, an integer by the scaling (its fused Marlin kernel needs less);
+# tensor/weights/qbits.py: groups of 128 with a 16-bit scale and shift
+_FP8_QUANTO = Scheme(form=Form(bits=8, copies=2, saves_input=True))
+_INT8_QUANTO = Scheme(form=Form(bits=8, saves_input=True))
+_INT4_QUANTO, _INT2_QUANTO = (Scheme(form=Form(bits=bits + 32 / 128, copies=2, saves_input=True)) for bits in (4, 2))
+# ai-toolkit toolkit/util/uintx_quant.py, torchao's UIntX: a 16-bit scale and an 8-bit zero for each 64 weights; the codes are
+# spread to bytes and cast to the weights' dtype before F.linear, which saves them
+_UINT = {f"uint{bits}": Scheme(form=Form(bits=bits + 24 / 64, keeps=True, copies=2)) for bits in range(2, 8)}
+# ai-toolkit toolkit/util/nvfp4_quant.py: one 8-bit scale for each 16 weights, widened to float32 on the way
+_NVFP4 = Scheme(form=Form(bits=4 + 8 / 16, keeps=True, copies=3))
 # sdnq training/layers/linear/forward.py: QuantizedLinearBackwardCKPT; one float32 scale for each 32 weights (SimpleTuner's default)
 _INT8_SDNQ = Scheme(form=Form(bits=8 + 32 / 32))
 # bitsandbytes autograd/_functions.py: MatMul4Bit saves the narrow weight, widens it in the backward; functional.py: quantize_4bit,
@@ -46,16 +58,23 @@ _NF4_NESTED = Scheme(form=Form(bits=4 + 8 / 64 + 32 / (64 * 256)))
 # which saves its input whether or not the weight trains
 _STREAMED = Scheme(form=Form(bits=0, saves_input=True), blocks_only=True)
 
+BLOCKS = "-blocks"
 SCHEMES = {
     "fp8": _FP8,
     "fp8-layerwise": _FP8_LAYERWISE,
     "fp8-scaled": _FP8_SCALED,
     "fp8-torchao": _FP8_TORCHAO,
+    "fp8-quanto": _FP8_QUANTO,
     "int8": _INT8,
+    "int8-quanto": _INT8_QUANTO,
+    "int4-quanto": _INT4_QUANTO,
+    "int2-quanto": _INT2_QUANTO,
     "int8-sdnq": _INT8_SDNQ,
     "nf4": _NF4,
     "nf4-nested": _NF4_NESTED,
     "fp4": _NF4,
+    **_UINT,
+    "nvfp4": _NVFP4,
 }
 # The same schemes by the words that trainers use, letters and digits only.
 _ALIASES = {
@@ -67,7 +86,6 @@ _ALIASES = {
     "fp8basescaled": _FP8_SCALED,
     "fp8wo": _FP8_TORCHAO,
     "fp8wotorchao": _FP8_TORCHAO,
-    "int8quanto": _INT8,
     "int8torchao": _INT8,
     "int8wo": _INT8,
     "nf4bnb": _NF4_NESTED,
@@ -77,7 +95,13 @@ _ALIASES = {
 
 
 def scheme(name: str) -> Scheme | None:
-    """What `precision.quantization` names, or None for "none". Raises ConfigError for what is not modelled."""
+    """What `precision.quantization` names, or None for "none"; with "-blocks" after it, inside the repeated blocks only.
+
+    Raises ConfigError for what is not modelled.
+    """
+    if name.endswith(BLOCKS):
+        inner = scheme(name.removesuffix(BLOCKS))
+        return inner and replace(inner, blocks_only=True)
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     if plain in ("none", ""):
         return None
@@ -90,17 +114,30 @@ def scheme(name: str) -> Scheme | None:
     raise ConfigError(Finding(id="unknown-quantization", severity="error", message=message, key="precision.quantization", fix=fix))
 
 
-def quantize(network: Network, name: str, *, streamed: bool = False) -> None:
-    """Keep the frozen weights of the network's linear layers as `name` says, or `streamed` from the host.
+def share_on_host(layers: bool | float) -> float:
+    """What share of the linear layers `offload.layers` leaves on the host: true is all of them."""
+    return float(layers)
+
+
+def streamed(found: Scheme | None, share: float, dtype: str) -> Scheme:
+    """Layers of which such a `share`, spread evenly, waits on the host; the others stay as `found` has them, or in `dtype`."""
+    bits = found.form.bits if found is not None else 8 * BYTES[dtype]
+    return replace(_STREAMED, form=replace(_STREAMED.form, bits=bits * (1 - share)))
+
+
+def quantize(network: Network, name: str, dtype: str, *, away: float = 0.0) -> None:
+    """Keep the frozen weights of the network's linear layers as `name` says, such a share of them `away` on the host.
 
     Raises ConfigError for what is not modelled.
     """
-    found = _STREAMED if streamed else scheme(name)
+    found = scheme(name)
+    if away:
+        found = streamed(found, away, dtype)
     if found is None:
         return
     layers = list(_linear(network, found))
     if any(layer.weight.requires_grad for layer in layers):
-        what, key = ("streamed from the host", "offload.layers") if streamed else (f"kept as {name!r}", "precision.quantization")
+        what, key = ("streamed from the host", "offload.layers") if away else (f"kept as {name!r}", "precision.quantization")
         message = f"Cannot judge: training weights that are {what} is not modelled; expected method lora."
         raise ConfigError(Finding(id="quantized-training", severity="error", message=message, key=key))
     for layer in layers:

@@ -17,8 +17,8 @@ from preflight.tape.tensor import Tape
 STEPS = 2  # states appear at the end of the first step; from the second on nothing new is asked for
 
 
-def reserved(job: Job, resident: Resident) -> int | None:
-    """Bytes torch reserves for the job's training step, or None where whole weights do not simply stay on the card.
+def reserved(job: Job, resident: Resident, *, steps: int = STEPS) -> int | None:
+    """Bytes torch reserves for the job's first `steps` steps, or None where whole weights do not simply stay on the card.
 
     `resident` says what lives there besides the network and its states. Needs whole numbers for sizes.
     """
@@ -36,8 +36,9 @@ def reserved(job: Job, resident: Resident) -> int | None:
     chosen = rule(spec.train.optimizer)
     tape = Tape(AllocatorMeter(allocator), attention=attention_kernel(job))
     tape.attention_dtype, tape.norms = spec.precision.attention, spec.precision.norms
+    tape.use_reentrant = spec.train.use_reentrant
     model.network.bind(tape)
-    for step in range(STEPS):
+    for step in range(steps):
         for _ in range(min(spec.train.accumulation, 2)):
             _forward_and_backward(job, model, tape)
         if not spec.offload.optimizer:

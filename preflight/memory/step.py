@@ -33,6 +33,7 @@ def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | N
     """
     shape = shape or job.shape
     _check_sequence(job, model)
+    _check_checkpoints(job)
     tape = _tape(job, model, shape)
     tape.flops = flops
     with tape.parallel.computing():
@@ -75,7 +76,7 @@ def _tape(job: Job, model: Model, shape: Shape) -> Tape:
     tape = Tape(meter, attention=attention_kernel(job), sequence_ranks=shape.sequence)
     tape.parallel = during_step(job, model, tape)
     tape.attention_dtype, tape.norms = job.spec.precision.attention, job.spec.precision.norms
-    tape.sends_inputs_away = job.spec.offload.activations
+    tape.sends_inputs_away, tape.use_reentrant = job.spec.offload.activations, job.spec.train.use_reentrant
     model.network.bind(tape)
     return tape
 
@@ -103,3 +104,11 @@ def _check_sequence(job: Job, model: Model) -> None:
     if job.spec.parallel.sequence > 1 and not model.network.divides_sequence:
         message = f"Cannot judge: sequence parallelism of {job.network.name} is not modelled yet."
         raise ConfigError(Finding(id="not-modelled", severity="error", message=message, key="parallel.sequence"))
+
+
+def _check_checkpoints(job: Job) -> None:
+    """FSDP's hooks gather and free a unit's weights around a forward pass with gradients, which a reentrant checkpoint lacks."""
+    train, parallel = job.spec.train, job.spec.parallel
+    if train.use_reentrant and train.checkpointing is not False and parallel.strategy == "fsdp":
+        message = "Cannot judge: reentrant checkpointing under FSDP is not modelled."
+        raise ConfigError(Finding(id="not-modelled", severity="error", message=message, key="train.use_reentrant"))

@@ -1,4 +1,4 @@
-"""CLIP's text tower and BERT (transformers/models/clip/modeling_clip.py, bert/modeling_bert.py)."""
+"""CLIP's two towers and BERT (transformers/models/clip/modeling_clip.py, bert/modeling_bert.py)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from preflight.tape.activation import gelu, keeps_result, sigmoid
 from preflight.tape.attention import efficient_attention, flash_attention
 from preflight.tape.lookup import lookup
 from preflight.tape.meter import Size
-from preflight.tape.module import Blocks, Checkpointing, LayerNorm, Linear, Module
-from preflight.tape.shaping import narrow
+from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
+from preflight.tape.shaping import cat, narrow
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 
@@ -102,6 +102,44 @@ class ClipText(TextEncoder):
         return words + lookup(self.position_embedding, narrow(self.position_ids, 1, ids.shape[1]))
 
 
+class ClipVision(TextEncoder):
+    """CLIPVisionModel; `dims` are CLIPVisionConfig's arguments. Encodes an image a sample, whatever the prompt's length.
+
+    Called with output_hidden_states (pipeline_wan_i2v.py: encode_image), which keeps every layer's input.
+    """
+
+    def __init__(self, dims: Mapping[str, Any]) -> None:
+        dim, self.patch, self.size = dims["hidden_size"], dims["patch_size"], dims["image_size"]
+        positions = (self.size // self.patch) ** 2 + 1
+        self.class_embedding = Parameter((dim,))
+        self.patch_embedding = Conv(3, dim, (self.patch, self.patch), stride=self.patch, bias=False)
+        self.position_embedding = Parameter((positions, dim))
+        self.position_ids = Buffer((1, positions), "int64")
+        self.pre_layrnorm, self.post_layernorm = LayerNorm(dim), LayerNorm(dim)
+        self.layers = Blocks(dims["num_hidden_layers"], lambda _: ClipLayer(dims), Checkpointing())
+
+    def last_hidden(self, tape: Tape, batch: Size, tokens: Size) -> Tensor:
+        del tokens
+        pixels = tape.empty((batch, 3, self.size, self.size), self.class_embedding.dtype)
+        hidden = self.pre_layrnorm(self._embed(pixels))
+        states = [hidden]
+        for layer in self.layers.walk(tape):
+            hidden = layer(hidden)
+            assert hidden.storage is not None
+            hidden.storage.keep()
+            states.append(hidden)
+        pooled = self.post_layernorm(narrow(hidden, batch, hidden.shape[2]))
+        del pooled
+        return hidden
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        patches = self.patch_embedding(pixels)
+        batch, dim, rows, columns = patches.shape
+        patches = patches.view(batch, rows * columns, dim)
+        embeds = cat([narrow(self.class_embedding, batch, 1, dim), patches], 1)
+        return embeds + lookup(self.position_embedding, self.position_ids)
+
+
 class Bert(TextEncoder):
     """`dims` are BertConfig's arguments; with its pooler."""
 
@@ -134,8 +172,8 @@ class Bert(TextEncoder):
         return self.norm(hidden)
 
 
-# openai/clip-vit-large-patch14, laion/CLIP-ViT-bigG-14-laion2B-39B-b160k (text_config) and HunyuanDiT's
-# ipadapter/model_configs/RoBERTa-wwm-ext-large-cn-en.json
+# openai/clip-vit-large-patch14, laion/CLIP-ViT-bigG-14-laion2B-39B-b160k (text_config), Wan-AI/Wan2.1-I2V-14B-480P-Diffusers
+# image_encoder/config.json, and HunyuanDiT's ipadapter/model_configs/RoBERTa-wwm-ext-large-cn-en.json
 COMPONENTS = {
     "clip-l": (
         ClipText,
@@ -152,6 +190,18 @@ COMPONENTS = {
             "hidden_act": "gelu",
             "projection_dim": 1280,
             "projects": True,
+        },
+    ),
+    "clip-vit-h": (
+        ClipVision,
+        {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 16,
+            "hidden_act": "gelu",
+            "patch_size": 14,
+            "image_size": 224,
         },
     ),
     "hunyuandit-bert": (

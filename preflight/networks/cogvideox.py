@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.networks.common import Dropout, FeedForward, TimestepEmbedding, apply_rotary_emb, timesteps
-from preflight.networks.network import Network, NotModelled, Shape
+from preflight.networks.network import Network, Shape
 from preflight.tape.activation import silu
 from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
@@ -98,12 +98,19 @@ class Block(Module):
 
 
 class PatchEmbed(Module):
-    """embeddings.py: CogVideoXPatchEmbed, with its table of positions where there is no rotary embedding."""
+    """embeddings.py: CogVideoXPatchEmbed, with its table of positions where there is no rotary embedding.
+
+    Patches of several frames (`patch_size_t`, CogVideoX 1.5) go through a linear layer, those of one through a convolution.
+    """
 
     def __init__(self, dims: Mapping[str, Any], dim: int) -> None:
-        self.patch = dims.get("patch_size", 2)
-        kernel = (self.patch, self.patch)
-        self.proj = Conv(dims.get("in_channels", 16), dim, kernel, stride=kernel, bias=dims.get("patch_bias", True))
+        self.patch, self.frames = dims.get("patch_size", 2), dims.get("patch_size_t")
+        inputs, kernel = dims.get("in_channels", 16), (self.patch, self.patch)
+        self.proj: Conv | Linear = (
+            Conv(inputs, dim, kernel, stride=kernel, bias=dims.get("patch_bias", True))
+            if self.frames is None
+            else Linear(inputs * self.patch * self.patch * self.frames, dim)
+        )
         self.text_proj = Linear(dims.get("text_embed_dim", 4096), dim)
         self.pos_embedding: Buffer | None = None
         if not dims.get("use_rotary_positional_embeddings") or dims.get("use_learned_positional_embeddings"):
@@ -115,10 +122,15 @@ class PatchEmbed(Module):
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
         text = self.text_proj(text)
         batch, frames, channels, height, width = image.shape
-        image = image.view(batch * frames, channels, height, width)
-        image = self.proj(image)
-        _, dim, rows, columns = image.shape
-        image = image.view(batch, frames * rows * columns, dim).contiguous()
+        if self.frames is None:
+            image = image.view(batch * frames, channels, height, width)
+            image = self.proj(image)
+            _, dim, rows, columns = image.shape
+            image = image.view(batch, frames * rows * columns, dim).contiguous()
+        else:
+            patches = (frames // self.frames) * (height // self.patch) * (width // self.patch)
+            image = image.contiguous().view(batch, patches, channels * self.frames * self.patch * self.patch)
+            image = self.proj(image)
         embeds = cat([text, image], 1)
         if self.pos_embedding is not None:
             embeds = embeds + embeds.tape.empty((1, *embeds.shape[1:]), embeds.dtype)
@@ -140,9 +152,6 @@ class NormOut(Module):
 
 class CogVideoX(Network):
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
-        for name in ("patch_size_t", "ofs_embed_dim"):
-            if dims.get(name) is not None:
-                raise NotModelled(f"CogVideoX with {name} is CogVideoX 1.5, which is not modelled yet")
         heads, width = dims.get("num_attention_heads", 30), dims.get("attention_head_dim", 64)
         dim, condition_dim = heads * width, dims.get("time_embed_dim", 512)
         affine = dims.get("norm_elementwise_affine", True)
@@ -151,8 +160,11 @@ class CogVideoX(Network):
         self.inputs, self.text_dim = dims.get("in_channels", 16), dims.get("text_embed_dim", 4096)
         self.outputs = dims.get("out_channels", 16)
         self.rotary = bool(dims.get("use_rotary_positional_embeddings"))
+        self.patch_frames = dims.get("patch_size_t") or 1
         self.patch_embed = PatchEmbed(dims, dim)
         self.time_embedding = TimestepEmbedding(dim, condition_dim)
+        self.ofs: int = dims.get("ofs_embed_dim") or 0
+        self.ofs_embedding = TimestepEmbedding(self.ofs, self.ofs) if self.ofs else None
         self.transformer_blocks = Blocks(
             dims.get("num_layers", 30),
             lambda _: Block(dim, heads, condition_dim, attention_bias=dims.get("attention_bias", True), affine=affine),
@@ -161,13 +173,14 @@ class CogVideoX(Network):
         )
         self.norm_final = LayerNorm(dim, affine=affine)
         self.norm_out = NormOut(condition_dim, dim, affine=affine)
-        self.proj_out = Linear(dim, self.patch * self.patch * self.outputs)
+        self.proj_out = Linear(dim, self.patch * self.patch * self.patch_frames * self.outputs)
         self.dim = dim
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         frames = (shape.frames - 1) // self.stride[0] + 1
+        frames = -(-frames // self.patch_frames) * self.patch_frames  # filled up to whole patches (pipeline_cogvideox.py)
         height, width = shape.height // self.stride[1], shape.width // self.stride[2]
-        tokens = frames * (height // self.patch) * (width // self.patch)
+        tokens = (frames // self.patch_frames) * (height // self.patch) * (width // self.patch)
         rotary = [tape.empty((tokens, self.width), "fp32") for _ in range(2)] if self.rotary else []
         latents = tape.empty((shape.batch, frames, self.inputs, height, width), dtype)
         out = self(latents, tape.empty((shape.batch, shape.text_tokens, self.text_dim), dtype), *rotary)
@@ -177,6 +190,10 @@ class CogVideoX(Network):
     def forward(self, hidden: Tensor, text: Tensor, *rotary: Tensor) -> Tensor:
         batch, frames, _, height, width = hidden.shape
         emb = self.time_embedding(timesteps(hidden.tape, batch, self.dim).to(hidden.dtype))
+        if self.ofs_embedding is not None:
+            ofs_emb = timesteps(hidden.tape, 1, self.ofs).to(hidden.dtype)
+            ofs_emb = self.ofs_embedding(ofs_emb)
+            emb = emb + ofs_emb
         text_tokens = text.shape[1]
         hidden = self.patch_embed(text, hidden)
         video_tokens = hidden.shape[1] - text_tokens

@@ -20,7 +20,9 @@ _FILES = {
     "umt5-xxl": "t5",
     "clip-l": "bert_clip",
     "openclip-bigg": "bert_clip",
+    "clip-vit-h": "bert_clip",
     "hunyuandit-bert": "bert_clip",
+    "llama-3-8b": "llama",
 }
 
 

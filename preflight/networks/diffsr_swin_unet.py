@@ -10,9 +10,15 @@ from preflight.tape.shaping import chunk, roll, transpose, upsample_nearest
 from preflight.tape.tensor import Buffer, Call, Grads, Tensor
 
 
+class GroupNorm32(GroupNorm):
+    """In float32, whatever comes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).type_as(x)
+
+
 def normalization(channels: int) -> GroupNorm:
-    """GroupNorm32."""
-    return GroupNorm(32, channels)
+    return GroupNorm32(32, channels)
 
 
 class Upsample(Module):

@@ -32,7 +32,9 @@ class FluxAttention(Module):
             self.add_q_proj, self.add_k_proj, self.add_v_proj = Linear(dim, dim), Linear(dim, dim), Linear(dim, dim)
             self.to_add_out = Linear(dim, dim)
 
-    def forward(self, hidden: Tensor, context: Tensor | None, rotary: Rotary) -> tuple[Tensor, Tensor] | Tensor:
+    def forward(
+        self, hidden: Tensor, context: Tensor | None, rotary: Rotary, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | Tensor:
         query, key, value = self.to_q(hidden), self.to_k(hidden), self.to_v(hidden)
         if context is not None:
             query_context, key_context, value_context = (
@@ -56,7 +58,7 @@ class FluxAttention(Module):
         query = apply_rotary_emb(query, rotary, tokens_dim=1)
         key = apply_rotary_emb(key, rotary, tokens_dim=1)
         tokens = hidden.shape[1]
-        hidden = attend(query, key, value)
+        hidden = attend(query, key, value, mask)
         hidden = hidden.to(query.dtype)
         if context is None:
             return hidden
@@ -70,10 +72,10 @@ class FluxAttention(Module):
         return x.view(batch, tokens, self.heads, dim // self.heads)
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """(B, tokens, heads, width) each, giving (B, tokens, heads x width)."""
     query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = attention(query, key, value)
+    out = attention(query, key, value, mask)
     return out.view(out.shape[0], out.shape[2], out.shape[1] * out.shape[3])
 
 

@@ -15,6 +15,11 @@ def keeps_result(x: Tensor) -> Tensor:
     return x.tape.compute((x,), _backward, x.shape, x.dtype, keeps_result=True)
 
 
+def absolute(x: Tensor) -> Tensor:
+    """abs: a new tensor; the input is kept, and its gradient is grad * self.sgn()."""
+    return x.tape.compute((x,), _sign_backward, x.shape, x.dtype, saved=(x,))
+
+
 def in_place(x: Tensor) -> Tensor:
     """relu_, leaky_relu_, elu_: the input's own memory, which is kept."""
     out = x.detach()
@@ -46,6 +51,12 @@ BY_NAME = {
 def _backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     return (grad.tape.empty(grad.shape, call.saved[0].dtype),)
+
+
+def _sign_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    sign = grad.tape.empty(grad.shape, call.saved[0].dtype)
+    return (grad * sign,)
 
 
 def _view_backward(call: Call, grad: Tensor | None) -> Grads:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import heapq
 import sys
+from collections.abc import Sequence
 
 from preflight.tape.meter import Segment
-from preflight.tape.tensor import Call, Edge, Node, Parameter, Tensor
+from preflight.tape.tensor import Call, Edge, Node, Parameter, Tape, Tensor
+
+Pending = dict[int, list[Tensor | None]]  # gradients that wait for a node, by its number
 
 _OWN_REFERENCES = 3  # the gradient's own, the local variable's, and getrefcount's argument
 
@@ -20,38 +23,57 @@ def backward(loss: Tensor) -> None:
     tape, root = loss.tape, loss.node
     assert root is not None, "nothing to train: no parameter wants a gradient"
     tape.parallel.begin()
+    pending: Pending = {root.number: [tape.empty(loss.shape, loss.dtype)]}
+    nodes = {root.number: root}
+    del loss, root
     with tape.no_grad():
-        pending: dict[int, list[Tensor | None]] = {root.number: [tape.empty(loss.shape, loss.dtype)]}
-        nodes = {root.number: root}
-        queue = [-root.number]
-        del loss, root
-        while queue:
-            number = -heapq.heappop(queue)
-            node = nodes.pop(number)
-            if node.segment is not tape.meter.segment:
-                tape.meter.begin(node.segment)
-            results = _call(node, pending.pop(number))
-            node.saved, node.frame = (), None
-            edges = node.edges
-            del node
-            results.reverse()
-            for edge in edges:
-                result = results.pop()
-                if edge is None or result is None:
-                    continue
-                if isinstance(edge.target, Parameter):
-                    accumulate(edge.target, result)
-                    continue
-                target = edge.target.number
-                if target not in pending:
-                    pending[target] = [None] * edge.target.outputs
-                    nodes[target] = edge.target
-                    heapq.heappush(queue, -target)
-                buffer = pending[target]
-                buffer[edge.output] = result if buffer[edge.output] is None else _sum(buffer[edge.output])
-                del result, buffer
+        _walk(tape, pending, nodes)
         tape.meter.begin(Segment())
         tape.parallel.finish()
+
+
+def backward_through(outputs: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+    """torch.autograd.backward(outputs, grads) inside a backward pass: the caller's tensors stay until it is over."""
+    tape = outputs[0].tape
+    pending: Pending = {}
+    nodes: dict[int, Node] = {}
+    for output, grad in zip(outputs, grads, strict=True):
+        node = output.node
+        if node is not None:
+            nodes[node.number] = node
+            pending.setdefault(node.number, [None] * node.outputs)[output.index] = grad
+    _walk(tape, pending, nodes)
+
+
+def _walk(tape: Tape, pending: Pending, nodes: dict[int, Node]) -> None:
+    """Run every node that the pending gradients lead to."""
+    queue = [-number for number in nodes]
+    heapq.heapify(queue)
+    while queue:
+        number = -heapq.heappop(queue)
+        node = nodes.pop(number)
+        if node.segment is not tape.meter.segment:
+            tape.meter.begin(node.segment)
+        results = _call(node, pending.pop(number))
+        node.saved, node.frame = (), None
+        edges = node.edges
+        del node
+        results.reverse()
+        for edge in edges:
+            result = results.pop()
+            if edge is None or result is None:
+                continue
+            if isinstance(edge.target, Parameter):
+                accumulate(edge.target, result)
+                continue
+            target = edge.target.number
+            if target not in pending:
+                pending[target] = [None] * edge.target.outputs
+                nodes[target] = edge.target
+                heapq.heappush(queue, -target)
+            buffer = pending[target]
+            buffer[edge.output] = result if buffer[edge.output] is None else _sum(buffer[edge.output])
+            del result, buffer
 
 
 def accumulate(parameter: Parameter, gradient: Tensor) -> None:

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from preflight.tape.dtypes import BYTES
-from preflight.tape.meter import rounded
-from preflight.tape.tensor import Tape, Tensor, numel
+from preflight.tape.away import Away
+from preflight.tape.reentrant import reentrant
+from preflight.tape.tensor import Tape, Tensor
 
 
 class _EnoughRecomputed(Exception):  # noqa: N818  # a signal, not an error, as torch's _StopRecomputationError
@@ -31,22 +31,6 @@ class Slot:
 
     def __init__(self, index: int) -> None:
         self.index = index
-
-
-class Away:
-    """A tensor in host memory: what it takes to bring it back."""
-
-    __slots__ = ("dtype", "requires_grad", "shape", "tape")
-
-    def __init__(self, x: Tensor) -> None:
-        self.tape, self.shape, self.dtype, self.requires_grad = x.tape, x.shape, x.dtype, x.requires_grad
-        tape = x.tape
-        tape.away = tape.away + rounded(numel(x.shape) * BYTES[x.dtype]) * tape.meter.segment.copies
-
-    def detach_like(self) -> Tensor:
-        back = self.tape.empty(self.shape, self.dtype)
-        back.requires_grad = self.requires_grad
-        return back
 
 
 class Frame:
@@ -102,10 +86,12 @@ class Frame:
 
 
 def checkpoint(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)`, keeping its arguments in place of what it would save."""
+    """`function(*arguments)`, keeping its arguments in place of what it would save; reentrant where the tape says so."""
     tape = next(x for x in arguments if isinstance(x, Tensor)).tape
     if not tape.grad_enabled or tape.frame is not None:
         return function(*arguments)
+    if tape.use_reentrant:
+        return reentrant(function, *arguments)
     tape.frame = Frame(tape, function, arguments)
     try:
         return function(*arguments)

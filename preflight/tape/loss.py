@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from preflight.tape.activation import keeps_input
+from preflight.tape.activation import absolute
 from preflight.tape.tensor import Call, Grads, Tensor, numel
 
 
@@ -23,7 +23,7 @@ def _mse_backward(call: Call, grad: Tensor | None) -> Grads:
 def l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Absolute error, summed or averaged; keeps the difference (aten/src/ATen/native/Loss.cpp: l1_loss)."""
     difference = prediction - target
-    error = keeps_input(difference)
+    error = absolute(difference)
     return error.tape.compute((error,), _reduced_backward, (), error.dtype, context=error.shape)
 
 

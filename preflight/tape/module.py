@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from itertools import groupby
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from preflight.tape import linear as ops
 from preflight.tape import normalization
@@ -176,16 +177,23 @@ class RMSNorm(Module):
 
 
 class Checkpointing:
-    """Which blocks are checkpointed: none, all, units of `every` blocks, or the last `fraction` of them."""
+    """Which blocks are checkpointed: none, all, units of `every` blocks `stride` apart, or the last `fraction` of them."""
 
     def __init__(self, policy: bool | Mapping[str, float] = False) -> None:
-        self.every = int(policy["every"]) if isinstance(policy, Mapping) and "every" in policy else 1
-        fraction = policy.get("fraction", 1.0) if isinstance(policy, Mapping) else float(policy)
-        self.fraction = float(fraction)
+        keys = policy if isinstance(policy, Mapping) else {"fraction": float(policy)}
+        self.every = int(keys.get("every", 1))
+        self.stride = int(keys.get("stride", self.every))
+        if self.stride < self.every:
+            message = f"units of {self.every} blocks every {self.stride} overlap"
+            raise ValueError(message)
+        self.fraction = float(keys.get("fraction", 1.0))
 
     def covers(self, block: int, blocks: int) -> bool:
-        """HunyuanDiT hydit/modules/models.py: `--gc-rate` checkpoints the blocks from depth x (1 - rate) on."""
-        return block >= blocks - int(blocks * self.fraction)
+        """HunyuanDiT hydit/modules/models.py: `--gc-rate` checkpoints the blocks from depth x (1 - rate) on.
+
+        SimpleTuner gradient_checkpointing_interval.py, should_checkpoint_block: the first `every` of each `stride` blocks.
+        """
+        return block >= blocks - int(blocks * self.fraction) and block % self.stride < self.every
 
 
 class Blocks(Module):
@@ -212,17 +220,24 @@ class Blocks(Module):
         def tell(i: int) -> tuple[Hashable, bool, bool]:
             return kind(i), checkpointing.covers(i, count), mirrored and checkpointing.covers(count - 1 - i, count)
 
-        self._runs: list[tuple[int, int, list[Module], bool]] = []
-        for (_, covered, _), group in groupby(range(count), key=tell):
-            indices = list(group)
-            for start, units, length in _units(indices, checkpointing.every if covered else 1):
-                for first, copies in _walked(start, units, length, extend=extend):
-                    modules = [make(first + i) for i in range(length)]
-                    self._runs.append((first, copies, modules, covered))
+        self._told, self._make, self._extend = [tell(i) for i in range(count)], make, extend
+        self._checkpointing, self.mirrored, self.count = checkpointing, mirrored, count
+        self.keep(0, count)
+
+    def keep(self, start: int, stop: int) -> None:
+        """Build anew the blocks from `start` to before `stop`, which keep their numbers, and no others."""
+        self._runs: list[tuple[int, list[_Piece]]] = []
+        for begin, units, length in _repeating(self._told[start:stop], self._checkpointing):
+            for first, copies in _walked(start + begin, units, length, extend=self._extend):
+                covered = [(i, self._told[i][1]) for i in range(first, first + length)]
+                groups = [list(group) for _, group in groupby(covered, key=itemgetter(1))]
+                pieces = [_Piece(group[0][0], [self._make(i) for i, _ in group], group[0][1]) for group in groups]
+                self._runs.append((copies, pieces))
 
     def children(self) -> Iterator[tuple[str, Module, int]]:
-        for first, copies, modules, _ in self._runs:
-            yield from ((str(first + i), module, copies) for i, module in enumerate(modules))
+        for copies, pieces in self._runs:
+            for piece in pieces:
+                yield from ((str(piece.first + i), module, copies) for i, module in enumerate(piece.modules))
 
     def walk(self, tape: Tape) -> Iterator[Callable[..., Any]]:
         """The blocks to call, in order; what each does is counted for all that it stands for."""
@@ -230,12 +245,23 @@ class Blocks(Module):
 
     def numbered(self, tape: Tape) -> Iterator[tuple[int, Callable[..., Any]]]:
         """The same, each with its number."""
-        for first, copies, modules, covered in self._runs:
+        for copies, pieces in self._runs:
             tape.meter.begin(Segment(copies))
-            called = [_hooked(module, tape) for module in modules]
-            unit = called[0] if len(called) == 1 else _Unit(called)
-            yield first, (_checkpointed(unit) if covered else unit)
+            for piece in pieces:
+                called = [_hooked(module, tape) for module in piece.modules]
+                if piece.covered:
+                    yield piece.first, _checkpointed(called[0] if len(called) == 1 else _Unit(called))
+                else:
+                    yield from ((piece.first + i, module) for i, module in enumerate(called))
         tape.meter.begin(Segment())
+
+
+class _Piece(NamedTuple):
+    """Blocks from `first` on: one checkpoint, or none."""
+
+    first: int
+    modules: list[Module]
+    covered: bool
 
 
 class _Unit(Module):
@@ -259,6 +285,20 @@ def _hooked(module: Module, tape: Tape) -> Callable[..., Any]:
 
 def _checkpointed(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: checkpoint(function, *arguments)
+
+
+def _repeating(told: list[tuple[Hashable, bool, bool]], checkpointing: Checkpointing) -> Iterator[tuple[int, int, int]]:
+    """(first block, units, blocks a unit) of units in a row that are alike, a checkpoint in each or none."""
+    every, stride = checkpointing.every, checkpointing.stride
+    if stride > every:
+        windows = [(i, tuple(told[i : i + stride])) for i in range(0, len(told), stride)]
+        for window, group in groupby(windows, key=itemgetter(1)):
+            starts = [i for i, _ in group]
+            yield starts[0], len(starts), len(window)
+        return
+    for (_, covered, _), same in groupby(range(len(told)), key=told.__getitem__):
+        indices = list(same)
+        yield from _units(indices, every if covered else 1)
 
 
 def _units(indices: list[int], size: int) -> Iterator[tuple[int, int, int]]:

@@ -229,9 +229,15 @@ class Tape:
         self.casts: dict[Parameter, Tensor] = {}
         self.frame: Frame | None = None
         self.parallel = Parallel()
+        self.use_reentrant = False  # how checkpoints run again (reentrant.py)
         self.sends_inputs_away, self.away = False, 0  # whether checkpoints' inputs wait in host memory, and how many bytes do
         self.flops: Flops | None = None  # counts operations where somebody asks for them
         self._count = 0
+
+    def count(self) -> int:
+        """The next node's number."""
+        self._count += 1
+        return self._count
 
     def empty(self, shape: Shape, dtype: str) -> Tensor:
         """A new tensor of its own storage."""
@@ -306,8 +312,7 @@ class Tape:
             Edge(x.node or x, x.index, x.shape, x.dtype) if x is not None and x.requires_grad else None  # type: ignore[arg-type]
             for x in inputs
         )
-        self._count += 1
-        node = Node(self._count, edges, backward, context, 1 + len(more), self.meter.segment)
+        node = Node(self.count(), edges, backward, context, 1 + len(more), self.meter.segment)
         if kept:
             if self.frame is not None:
                 node.frame, node.slot = self.frame, self.frame.drop()

@@ -33,6 +33,11 @@ _WAN_22 |= {"patch_size": 2, "scale_factor_spatial": 16, "latents_mean": [0.0] *
 _T5: dict[str, Any] = {"d_ff": 10240, "d_kv": 64, "d_model": 4096, "num_layers": 24, "num_heads": 64}
 _T5 |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 _BIGG = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+_CLIP_VIT_H: dict[str, Any] = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16}
+_CLIP_VIT_H |= {"hidden_act": "gelu", "patch_size": 14, "image_size": 224}
+_LLAMA = {"vocab_size": 128320, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32}
+_LLAMA |= {"num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192}
+LLAMA_TEMPLATE = 95  # pipeline_hunyuan_video.py: tokens of DEFAULT_PROMPT_TEMPLATE before the prompt, crop_start
 _BERT = {"vocab_size": 47020, "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
 # component: class, its configuration, and for a VAE its stride in frames and pixels and its latent channels
 COMPONENTS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int] | None]] = {
@@ -50,6 +55,8 @@ COMPONENTS: dict[str, tuple[str, dict[str, Any], tuple[int, int, int] | None]] =
     "clip-l": ("CLIPTextModel", {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}, None),
     "openclip-bigg": ("CLIPTextModelWithProjection", {**_BIGG, "hidden_act": "gelu", "projection_dim": 1280}, None),
     "hunyuandit-bert": ("BertModel", _BERT, None),
+    "clip-vit-h": ("CLIPVisionModel", _CLIP_VIT_H, None),
+    "llama-3-8b": ("LlamaModel", _LLAMA, None),
 }
 # component, dtype, [(batch, height, width, frames)] encoded and decoded, option
 VAE_CASES: list[tuple[str, str, list[tuple[int, int, int, int]], str | None]] = [
@@ -85,6 +92,10 @@ TEXT_CASES: list[tuple[str, str, list[tuple[int, int]]]] = [
     ("openclip-bigg", "fp16", [(32, 77)]),
     ("hunyuandit-bert", "fp32", [(4, 77)]),
     ("hunyuandit-bert", "fp16", [(64, 77)]),
+    ("clip-vit-h", "fp16", [(1, 257), (8, 257)]),
+    ("clip-vit-h", "fp32", [(2, 257)]),
+    ("llama-3-8b", "fp16", [(1, 256), (4, 256)]),
+    ("llama-3-8b", "bf16", [(16, 128)]),
 ]
 
 
@@ -156,6 +167,13 @@ def load(module: Any, dtype: torch.dtype) -> None:
 def run(module: Any, row: dict[str, Any]) -> None:
     """One pass; what it returns is dropped."""
     stride, dtype, batch = COMPONENTS[row["component"]][2], DTYPES[row["dtype"]], row["batch"]
+    if row["component"] == "clip-vit-h":
+        module(pixel_values=torch.empty(batch, 3, 224, 224, dtype=dtype), output_hidden_states=True)
+        return
+    if row["component"] == "llama-3-8b":
+        ids = torch.zeros(batch, row["tokens"] + LLAMA_TEMPLATE, dtype=torch.long)
+        module(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True)
+        return
     if stride is None:
         ids = torch.zeros(batch, row["tokens"], dtype=torch.long)
         # pipelines call CLIP without a mask
