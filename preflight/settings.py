@@ -92,7 +92,9 @@ def fallback_gpu(environment: str | None, settings: Settings) -> str | None:
 
 def machine_gpu() -> str | None:
     """The name of the smallest GPU in this machine as its driver spells it, or None when there is none to ask."""
-    gpus = _nvml() or _nvidia_smi()
+    from preflight.machine import cards
+
+    gpus = [(card.total, card.name) for card in cards()] or _nvidia_smi()
     return min(gpus)[1] if gpus else None
 
 
@@ -191,26 +193,6 @@ _FILES: Mapping[str, Callable[[Path], object | None]] = {
     ".preflight.yaml": _preflight_yaml,
     "pyproject.toml": _pyproject,
 }
-
-
-def _nvml() -> list[tuple[int, str]]:
-    """(total bytes, name) of each GPU by NVML, or nothing: a missing package, library or driver is no error here."""
-    import importlib
-    import warnings
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a renamed distribution of the module warns on import
-            nvml = importlib.import_module("pynvml")
-        nvml.nvmlInit()
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
-        return [(int(nvml.nvmlDeviceGetMemoryInfo(h).total), _string(nvml.nvmlDeviceGetName(h))) for h in handles]
-    except Exception:  # noqa: BLE001  # whatever a driver raises, the answer is "nobody to ask"
-        return []
-
-
-def _string(name: str | bytes) -> str:
-    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def _nvidia_smi() -> list[tuple[int, str]]:
