@@ -31,6 +31,20 @@ READING: Mapping[str, str] = {
     "unresolved-value": "An interpolation ${...} names a key that is not in the file, or a resolver that only the trainer has.",
     "bad-override": "--set takes key=value, such as train.batch=4.",
     "bad-settings": "The project's settings ([tool.preflight] in pyproject.toml, or .preflight.yaml) cannot be used.",
+    "file-not-read": "A file that the config names is not there; the message says what is taken instead.",
+    # a launch script
+    "no-launch": "The script starts no program that could be a training: python, torchrun, accelerate launch, deepspeed.",
+    "several-launches": "The script starts several programs, and one was asked for. Name it by its line: train.sh:40.",
+    "unknown-program": "No adapter knows the program that the script starts, so nothing of it can be judged.",
+    "not-judged": "The script starts a further program, which looks like no training; it is left aside.",
+    "unresolved-variable": "A flag's value depends on a variable that the script does not set, or on what a command prints. "
+    "Scripts are read, never run: give the value with --set FLAG=VALUE.",
+    "unresolved-arguments": "Where a variable that the script does not set stands among the flags, there may be further ones.",
+    "flags-cut-off": "A comment between continued lines, or a missing \\ at a line's end, ends a command. What follows is a command "
+    "of its own, and its flags never reach the program.",
+    "script-not-read": "Another script that this one calls is not there. Paths are seen from the script's folder and those above it.",
+    "invalid-shell": "The script's grammar breaks here, so what follows may be misread. `bash -n` says what bash thinks of it.",
+    "windows-lines": "Bash takes the carriage return at the end of each line for a part of the last word.",
     # the family and its words
     "unknown-family": "No adapter knows the config by its keys. --adapter NAME forces one; preflight list adapters shows them.",
     "unknown-adapter": "There is no adapter of that name. preflight list adapters shows them.",

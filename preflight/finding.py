@@ -13,6 +13,7 @@ class Finding:
     """One sentence about one place in a config.
 
     `key` is the user's own dotted key (`data.train_batchsize`), never a canonical one; lines and columns count from 1.
+    `file` is the one that they count in when that is not the config itself but one that it names.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Finding:
     line: int | None = None
     column: int | None = None
     fix: str | None = None
+    file: str | None = None
 
 
 class ConfigError(Exception):

@@ -20,9 +20,10 @@ REFERENCE = re.compile(r"\\.|\$\{\s*([^${}:]*)(:?)", re.DOTALL)
 DYNAMIC = re.compile(r"\$\{[^}]*(?:\$\{|\\)")
 
 
-def resolve(data: dict[str, Any], positions: Mapping[Path, Position]) -> tuple[dict[str, Any], frozenset[Path]]:
+def resolve(data: dict[str, Any], positions: Mapping[Path, Position], within: Path = ()) -> tuple[dict[str, Any], frozenset[Path]]:
     """`data` with every `${…}` replaced by its value, and the paths where one stood.
 
+    `within` is the path under which `positions` and the user know this data.
     Raises ConfigError with one finding for each value that is `???` or cannot be resolved.
     """
     marked = {path: text for path, text in _texts(data, ()) if "${" in text or text == MISSING}
@@ -30,17 +31,18 @@ def resolve(data: dict[str, Any], positions: Mapping[Path, Position]) -> tuple[d
         return data, frozenset()
     costs = _Costs(data)
     try:
-        _refuse({path: problem for path, text in marked.items() if (problem := _refused(path, text, costs))}, positions)
+        _refuse({path: problem for path, text in marked.items() if (problem := _refused(path, text, costs))}, positions, within)
     except RecursionError:
         raise refusal("too-deep", "The config's ${…} refer to one another in too long a chain.") from None
     if sum(costs.of(path) for path in marked) > MAX_COST:
         raise refusal("too-large", f"The config's ${{…}} may expand to more than {MAX_COST:,} characters.")
-    return _evaluated(data, marked, positions), frozenset(path for path in marked if _references(marked[path]))
+    return _evaluated(data, marked, positions, within), frozenset(path for path in marked if _references(marked[path]))
 
 
-def _refuse(problems: Mapping[Path, str], positions: Mapping[Path, Position]) -> None:
+def _refuse(problems: Mapping[Path, str], positions: Mapping[Path, Position], within: Path) -> None:
     findings: list[Finding] = []
-    for path, problem in problems.items():
+    for inside, problem in problems.items():
+        path = (*within, *inside)
         id_ = "missing-value" if problem.startswith("is ???") else "unresolved-value"
         message = f"{dotted(path)} {problem}, or --set {dotted(path)}=VALUE."
         findings += refusal(id_, message, positions.get(path), path).findings
@@ -74,7 +76,9 @@ def _well_formed(text: str) -> bool:
     return True
 
 
-def _evaluated(data: dict[str, Any], marked: Mapping[Path, str], positions: Mapping[Path, Position]) -> dict[str, Any]:
+def _evaluated(
+    data: dict[str, Any], marked: Mapping[Path, str], positions: Mapping[Path, Position], within: Path
+) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     config = OmegaConf.create(data)
@@ -86,6 +90,7 @@ def _evaluated(data: dict[str, Any], marked: Mapping[Path, str], positions: Mapp
             if values[path] is _NO_VALUE
         },
         positions,
+        within,
     )
     for path, value in values.items():
         _at(data, path[:-1])[path[-1]] = value

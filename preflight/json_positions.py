@@ -21,7 +21,6 @@ from preflight.position import (
     Path,
     Position,
     dotted,
-    kind,
     refusal,
     shorten,
     too_deep,
@@ -48,9 +47,9 @@ def looks_like(text: str) -> bool:
 
 
 def read(text: str) -> Parsed:
-    """The object in `text`.
+    """The value in `text`.
 
-    Raises ConfigError: not JSON, no object at the top, a key twice, or more than the limits of `position` allow.
+    Raises ConfigError: not JSON, nothing in it, a key twice, or more than the limits of `position` allow.
     """
     scanner = _Scanner(text)
     if scanner.peek() == "":
@@ -58,9 +57,18 @@ def read(text: str) -> Parsed:
     data = scanner.value((), 0)
     if scanner.peek() != "":
         raise scanner.broken("text follows the end of the config")
-    if not isinstance(data, dict):
-        raise refusal("not-a-mapping", f"The top level is {kind(data)}; expected keys and values.", Position(1, 1))
     return Parsed(data, scanner.positions)
+
+
+def read_lines(text: str) -> Parsed:
+    """The list of the values in `text`, one a line; raises ConfigError as `read` does."""
+    scanner = _Scanner(text)
+    items: list[Any] = []
+    while scanner.peek() != "":
+        items.append(scanner.row(len(items)))
+    if not items:
+        raise refusal("empty-config", "The config is empty.")
+    return Parsed(items, scanner.positions)
 
 
 class Span(NamedTuple):
@@ -115,6 +123,14 @@ class _Scanner:
         if first == "[":
             return self._array(path, depth)
         return self._string() if first == '"' else self._word(path)
+
+    def row(self, index: int) -> Any:
+        """The value that is the item `index`, and alone on its line."""
+        self.positions[(index,)] = start = self._position()
+        item = self.value((index,), 1)
+        if self.peek() != "" and self._position().line == start.line:
+            raise self.broken("a second value on the line")
+        return item
 
     def broken(self, problem: str, position: Position | None = None) -> ConfigError:
         return refusal("invalid-json", f"This is not valid JSON: {problem}.", position or self._position())

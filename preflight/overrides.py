@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from preflight import yaml_positions
 from preflight.finding import ConfigError
-from preflight.position import MAX_DEPTH, Path, dotted, kind, refusal, shorten
+from preflight.position import MAX_DEPTH, Path, Position, dotted, kind, refusal, shorten
 
 PART = re.compile(r"[^.\[\]=\s]+")
 KEY = re.compile(r"[^.\[\]=\s]+(?:\.[^.\[\]=\s]+|\[[^.\[\]=\s]+\])*")
@@ -22,6 +22,26 @@ def apply(data: dict[str, Any], overrides: Sequence[str]) -> frozenset[Path]:
     not a group or list, an item that a list does not have.
     """
     return frozenset(path for override in overrides for path in _apply(data, override))
+
+
+def parts(override: str) -> tuple[str, ...]:
+    """The parts of the key that `override` is about; none when it is not `key=value`."""
+    key, equals, _ = override.partition("=")
+    return tuple(PART.findall(key)) if equals and KEY.fullmatch(key) else ()
+
+
+def reaches_into(override: str, name: str) -> bool:
+    """Whether `override` says something of what stands under the top-level key `name`, and not only what `name` is."""
+    key, text = parts(override), override.partition("=")[2]
+    try:
+        return key[:1] == (name,) and (len(key) > 1 or isinstance(yaml_positions.value(text), dict | list))
+    except ConfigError:
+        return False
+
+
+def without(positions: Mapping[Path, Position], overridden: frozenset[Path]) -> dict[Path, Position]:
+    """`positions` of what is still as the file has it."""
+    return {at: place for at, place in positions.items() if not any(at[:n] in overridden for n in range(1, len(at) + 1))}
 
 
 def _apply(data: dict[str, Any], override: str) -> list[Path]:

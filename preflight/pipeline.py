@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from preflight import adapters, catalog, document, schema
+from preflight import adapters, catalog, document, schema, scripts
 from preflight.adapters.reading import Reading
 from preflight.document import Document
 from preflight.finding import ConfigError, Finding
@@ -15,7 +16,17 @@ from preflight.silence import silenced
 from preflight.spec import Spec
 
 
-def inspect(
+def inspect(path: str, **options: Any) -> Result:
+    """`inspect_all` for what is one run; a launch script that starts several cannot be judged as one."""
+    first, *others = inspect_all(path, **options)
+    if not others:
+        return first
+    names = ", ".join(result.config for result in (first, *others))
+    message = f"{path} starts {1 + len(others)} programs; expected one of them, named by its line: {names}."
+    return Result(config=path, findings=(Finding(id="several-launches", severity="error", message=message),))
+
+
+def inspect_all(
     path: str,
     *,
     adapter: str | None = None,
@@ -27,26 +38,83 @@ def inspect(
     threshold: float = 0.7,
     ignore: Collection[str] = (),
     grow: bool = False,
-) -> Result:
-    """Judge the config at `path` (its `text` when it came from standard input).
+) -> tuple[Result, ...]:
+    """Judge the config at `path` (its `text` when it came from standard input), or each program that a launch script starts.
 
     The GPU is `gpu` or one of `gpu_memory_gib`, else the config's, else what `fallback_gpu` answers. Activations may take
     `threshold` of its memory. Findings whose id is in `ignore` are counted and left out.
     With `grow` the reductions of a config that fits are what there is room for.
     """
-    result = Result(config=path)
     try:
-        config = document.read(path, overrides=overrides, text=text)
+        configs = document.read_all(path, overrides=overrides, text=text)
+        chosen, aside = _chosen(configs, adapter)
+    except ConfigError as problem:
+        return (Result(config=path, findings=problem.findings),)
+    gpus = partial(_gpu, name=gpu, memory_gib=gpu_memory_gib, fallback=fallback_gpu)
+    results = [
+        _inspected(config, scripts.name(config, configs), () if number else aside, adapter, gpus, threshold, ignore, grow=grow)
+        for number, config in enumerate(chosen)
+    ]
+    return tuple(results) if len(configs) == 1 else tuple(_in_file(result, path) for result in results)
+
+
+def _in_file(result: Result, path: str) -> Result:
+    """`result`, which is named by a line of the script at `path`, with findings that say which file they are in."""
+    path = scripts.named(path)[0]
+    placed = (replace(f, file=f.file or path) if f.line is not None else f for f in result.findings)
+    return replace(result, findings=tuple(placed))
+
+
+def _chosen(configs: Sequence[Document], adapter: str | None) -> tuple[list[Document], tuple[Finding, ...]]:
+    """Those that are judged, and what there is to say of the script and of the programs beside the training."""
+    launch = configs[0].launch
+    if launch is None or adapter is not None:
+        return list(configs), launch.findings if launch is not None else ()
+    known = [config for config in configs if _is_known(config)]
+    training = [config for config in configs if config in known or scripts.trains(config)]
+    aside = [config for config in configs if training and config not in training]
+    return training or list(configs), (*launch.findings, *(_aside(config) for config in aside))
+
+
+def _is_known(config: Document) -> bool:
+    try:
+        adapters.detect(config)
+    except ConfigError:
+        return False
+    return True
+
+
+def _aside(config: Document) -> Finding:
+    program, line = (config.launch.program, config.launch.line) if config.launch is not None else ("", None)
+    message = f"{program}, which is started as well, is no training that an adapter knows, so it is not judged."
+    return Finding(id="not-judged", severity="note", message=message, line=line, column=1)
+
+
+def _inspected(
+    config: Document,
+    name: str,
+    said: tuple[Finding, ...],
+    adapter: str | None,
+    gpus: Callable[[Spec, Document, Reading], catalog.Gpu | None],
+    threshold: float,
+    ignore: Collection[str],
+    *,
+    grow: bool,
+) -> Result:
+    """One run, judged; `said` are findings about the file as a whole."""
+    result = Result(config=name, findings=said)
+    try:
         chosen = adapters.by_name(adapter) if adapter else adapters.detect(config)
         result = replace(result, adapter=chosen.name)
         reading = chosen.read(config)
-        result = replace(result, findings=(*_family(config, chosen.name), *reading.findings))
+        result = replace(result, findings=(*said, *_family(config, chosen.name), *reading.findings))
+        config = reading.document or config
         refused = schema.findings(schema.check(reading.spec, "spec"), config, reading.origins)
         if any(finding.severity == "error" for finding in (*refused, *result.findings)):
             return replace(result, findings=(*result.findings, *refused))
         spec = Spec.from_mapping(reading.spec)
         result = replace(result, spec=spec)
-        card = _gpu(spec, gpu, gpu_memory_gib, fallback_gpu, config, reading)
+        card = gpus(spec, config, reading)
         judged = _judged(result, spec, card, config, chosen, reading, threshold, grow=grow)
         return silenced(judged, config.ignored, ignore)
     except ConfigError as problem:
@@ -101,16 +169,18 @@ _NO_GPU = Finding(
 
 
 def _family(config: Document, name: str) -> tuple[Finding, ...]:
-    return () if name == "native" else schema.findings(schema.check(config.data, name), config)
+    """What the family's schema refuses; a launch script's flags are texts, which their adapter reads."""
+    return () if name == "native" or config.launch is not None else schema.findings(schema.check(config.data, name), config)
 
 
 def _gpu(
     spec: Spec,
+    config: Document,
+    reading: Reading,
+    *,
     name: str | None,
     memory_gib: float | None,
     fallback: Callable[[], str | None],
-    config: Document,
-    reading: Reading,
 ) -> catalog.Gpu | None:
     if memory_gib is not None:
         return catalog.custom_gpu(memory_gib, name)

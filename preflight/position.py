@@ -17,16 +17,17 @@ MAX_DIGITS = 400  # a float ends at 309 digits; converting a number of a million
 
 
 class Position(NamedTuple):
-    """A place in a text; lines and columns count from 1."""
+    """A place in a text; lines and columns count from 1. `file` is the one it is in when that is not the config itself."""
 
     line: int
     column: int
+    file: str | None = None
 
 
 class Parsed(NamedTuple):
     """What a format's reader returns: plain data, and the place of every key and list item in it."""
 
-    data: dict[str, Any]
+    data: Any
     positions: Mapping[Path, Position]
 
 
@@ -61,10 +62,10 @@ def shorten(text: str, length: int = 60) -> str:
 
 
 def refusal(id_: str, message: str, position: Position | None = None, path: Path = ()) -> ConfigError:
-    """The exception to raise for one error at one place; nothing in it names the file, which the report does."""
-    line, column = position or (None, None)
+    """The exception to raise for one error at one place; nothing in it names the config, which the report does."""
+    line, column, file = position or (None, None, None)
     key = dotted(path) or None
-    return ConfigError(Finding(id=id_, severity="error", message=message, key=key, line=line, column=column))
+    return ConfigError(Finding(id=id_, severity="error", message=message, key=key, line=line, column=column, file=file))
 
 
 def too_many_values(position: Position | None = None) -> ConfigError:

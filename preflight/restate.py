@@ -33,6 +33,7 @@ def restater(document: Document, adapter: Adapter, reading: Reading) -> Callable
     It answers None when the trainer has no key for any of them, or refuses what they make of the config. What the trainer
     derives from the other changes is not spelled out.
     """
+    document = reading.document or document  # with the files that it names
 
     def restate(changes: Mapping[str, Any]) -> Restated | None:
         derived = {path: value for path, value in changes.items() if path in reading.assumed}
@@ -89,11 +90,13 @@ def _beside(document: Document, reading: Reading, changes: Mapping[str, Any], sp
     """The keys with those that are new moved into the group where the user keeps such settings, where there is one."""
     if any(not isinstance(value, Mapping) for value in document.data.values()):
         return
-    groups = {str(path[-1]): dotted(path[:-1]) for path in document.positions if len(path) == 2}
+    own = (path for path in document.positions if path[0] not in document.included)
+    groups = {str(path[-1]): dotted(path[:-1]) for path in own if len(path) == 2}
     moved = dict(spelled)
     for path, value in changes.items():
         for key in reading.spell({path: value}):
-            home = groups.get(key) or next(_homes(reading, path), None)
+            homes = (home for home in _homes(reading, path) if home.partition(".")[0] not in document.included)
+            home = groups.get(key) or next(homes, None)
             if key in moved and "." not in key and document.position(key) is None and home:
                 moved = {(f"{home}.{key}" if name == key else name): other for name, other in moved.items()}
     if moved != spelled:

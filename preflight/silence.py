@@ -39,7 +39,8 @@ def silenced(result: Result, lines: Mapping[int, frozenset[str]], ids: Collectio
     everywhere = {*ids, *lines.get(WHOLE_FILE, ())}
 
     def heard(finding: Finding) -> bool:
-        wanted = finding.id in everywhere or finding.id in lines.get(finding.line or WHOLE_FILE, ())
+        here = lines.get(finding.line or WHOLE_FILE, ()) if finding.file is None else ()
+        wanted = finding.id in everywhere or finding.id in here
         return not wanted or (finding.severity == "error" and not judged)
 
     kept = tuple(finding for finding in result.findings if heard(finding))

@@ -20,7 +20,6 @@ from preflight.position import (
     Path,
     Position,
     dotted,
-    kind,
     refusal,
     shorten,
     too_deep,
@@ -63,15 +62,13 @@ WORDS = {
 def read(text: str) -> Parsed:
     """The one document in `text`.
 
-    Raises ConfigError: not YAML, several documents, no mapping at the top, a key twice, a tag that is not plain
+    Raises ConfigError: not YAML, several documents, an empty one, a key twice, a tag that is not plain
     data, an anchor that contains itself, or more than the limits of `position` allow.
     """
     tree = _Tree()
     data = tree.value(compose(text), (), 0)
     if data is None:
         raise refusal("empty-config", "The config is empty.")
-    if not isinstance(data, dict):
-        raise refusal("not-a-mapping", f"The top level is {kind(data)}; expected keys and values.", Position(1, 1))
     return Parsed(data, tree.positions)
 
 

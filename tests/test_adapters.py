@@ -26,6 +26,8 @@ FAMILIES = {
     "hunyuandit_waymo": "hunyuandit",
     "hunyuandit_lora": "hunyuandit",
 }
+#: Configs as users of each trainer write them, in a folder called as its adapter.
+USERS = sorted(p for p in (EXAMPLES / "configs").glob("*/*") if p.suffix != ".txt")
 Golden = Callable[[Path, str], None]
 
 
@@ -87,14 +89,27 @@ def test_a_bad_example_is_refused_with_its_sentences(path: Path, golden: Golden)
     golden(path.with_suffix(".txt"), "".join(told(finding) + "\n" for finding in found))
 
 
+@pytest.mark.parametrize("path", USERS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_users_config_reads_to_its_golden(path: Path, golden: Golden) -> None:
+    """Found by its content, and read, or refused in sentences."""
+    config = document.read(str(path))
+    assert [name for name in ADAPTERS if by_name(name).matches(config)] == [path.parent.name]
+    try:
+        reading = read(path)
+    except ConfigError as error:
+        golden(path.with_suffix(".txt"), "".join(told(finding) + "\n" for finding in error.findings))
+        return
+    assert schema.check(reading.spec, "spec") == []
+    golden(path.with_suffix(".txt"), shown(reading))
+
+
 def test_a_config_that_nobody_knows_says_what_it_saw_and_what_there_is() -> None:
     with pytest.raises(ConfigError) as caught:
         read(text="foo: 1\nbar: {baz: 2}\n")
     (finding,) = caught.value.findings
     assert finding.id == "unknown-family"
     assert finding.message == (
-        "unknown family: no adapter knows a config with the top-level keys foo, bar;"
-        " there are native, wan-lora, diffsr, hunyuandit."
+        f"unknown family: no adapter knows a config with the top-level keys foo, bar; there are {', '.join(ADAPTERS)}."
     )
 
 

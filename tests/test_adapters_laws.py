@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from preflight import document, schema
 from preflight.adapters import by_name, diffsr, hunyuandit, wan_lora
 from preflight.adapters.conversions import RefusedError
+from preflight.adapters.draft import listen
 from preflight.adapters.reading import Reading
-from preflight.adapters.table import Field, listen
+from preflight.adapters.table import Field
 from preflight.finding import ConfigError
 
 ROOT = Path(__file__).parent.parent

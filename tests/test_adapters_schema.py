@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from preflight import document, schema
-from preflight.adapters import diffsr, hunyuandit, wan_lora
+from preflight.adapters import basicsr, diffsr, hunyuandit, ltx_trainer, neuraloperator, resshift, sr3, wan_lora
 from preflight.adapters.conversions import SILENT
 from preflight.adapters.table import Table
 from preflight.position import dotted
@@ -23,8 +23,22 @@ TITLES = {
     "wan-lora": "LoRA on Wan: flat keys, or keys grouped in sections; unknown keys are allowed",
     "diffsr": "A DiffSR run: the blocks model, data, train and optimize; unknown keys are allowed",
     "hunyuandit": "HunyuanDiT: the flags of hydit/train_deepspeed.py as keys; unknown keys are allowed",
+    "sr3": "SR3 or DDPM in Janspiry's trainer: the blocks datasets, model and train; unknown keys are allowed",
+    "resshift": "A ResShift run: the blocks trainer, model, diffusion and train; unknown keys are allowed",
+    "basicsr": "A BasicSR run: the blocks datasets, network_g, train and val; unknown keys are allowed",
+    "ltx-trainer": "Lightricks' trainers: the blocks model, lora, optimization and validation; unknown keys are allowed",
+    "neuraloperator": "neuraloperator's scripts: the blocks data, opt and model; unknown keys are allowed",
 }
-TABLES = {"wan-lora": wan_lora.TABLE, "diffsr": diffsr.TABLE, "hunyuandit": hunyuandit.TABLE}
+TABLES = {
+    "wan-lora": wan_lora.TABLE,
+    "diffsr": diffsr.TABLE,
+    "hunyuandit": hunyuandit.TABLE,
+    "sr3": sr3.TABLE,
+    "resshift": resshift.TABLE,
+    "basicsr": basicsr.TABLE,
+    "neuraloperator": neuraloperator.TABLE,
+    "ltx-trainer": ltx_trainer.TABLE,
+}
 
 
 def or_null(fragment: dict[str, Any]) -> dict[str, Any]:
@@ -47,6 +61,10 @@ def shared(kinds: dict[str, dict[str, Any]], name: str, fragment: Mapping[str, A
 
 def put(place: dict[str, Any], key: str, fragment: dict[str, Any]) -> None:
     group, _, rest = key.partition(".")
+    if group == "*":  # an item of a list
+        items = place.setdefault("items", {})
+        put(items, rest, fragment) if rest else items.update(fragment)
+        return
     properties = place.setdefault("properties", {})
     if not rest:
         properties[group] = {**fragment, **properties.get(group, {})}

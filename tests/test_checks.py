@@ -27,8 +27,8 @@ from preflight.spec import Spec
 HERE = Path(__file__).parent / "checks"
 README = Path(__file__).parent.parent / "README.md"
 PACKAGE = Path(preflight.__file__).parent
-#: Every phase of every network is modelled, so no config is an example of one that is not.
-WITHOUT_EXAMPLE = {"unknown-phase"}
+#: Every phase of every network is modelled, so no config is an example of one that is not; and no config is a machine.
+WITHOUT_EXAMPLE = {"unknown-phase", "gpu-here", "gpu-in-use"}
 Golden = Callable[[Path, str], None]
 
 

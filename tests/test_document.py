@@ -353,7 +353,7 @@ def test_text_without_a_name_is_read_by_its_content() -> None:
     assert refused('{"a": 1 "b"}').id == "invalid-json"
 
 
-@pytest.mark.parametrize("name", ["train.toml", "train.sh", "train.v2.py"])
+@pytest.mark.parametrize("name", ["train.ini", "train.txt", "train.v2.py"])
 def test_an_unknown_ending_names_those_that_are_read(name: str) -> None:
     found = refused("a: 1", path=name)
     assert found.id == "unknown-format"

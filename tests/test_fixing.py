@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -66,6 +68,28 @@ def test_a_json_config_is_fixed_in_place(config: Path, capsys: Capture) -> None:
     assert main(["fno.json", *SMALL]) == 0
     changed = json.loads(config.with_suffix(".json").read_text(encoding="utf-8"))
     assert changed["data"]["train_batchsize"] < 256
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_toml_config_is_fixed_in_place(config: Path, capsys: Capture, newline: str) -> None:
+    import yaml
+
+    from tests.toml_texts import toml
+
+    written = config.with_suffix(".toml")
+    for seed in range(5):  # manners of writing it
+        text = toml(yaml.safe_load(FNO), Random(seed)).replace("\r\n", "\n").replace("\n", newline)
+        written.write_bytes(text.encode())
+        assert main(["fno.toml", *SMALL, "--fix"]) == 0
+        after = written.read_bytes().decode()
+        lines = list(zip(text.split(newline), after.split(newline), strict=True))
+        changed = [(a, b) for a, b in lines if a != b]
+        assert 1 <= len(changed) <= 2
+        assert all(re.split(r"\d+", a) == re.split(r"\d+", b) for a, b in changed)
+        assert main(["fno.toml", *SMALL]) == 0
+        assert main(["fno.toml", *SMALL, "--fix", "-q"]) == 0
+        assert written.read_bytes().decode() == after
     capsys.readouterr()
 
 

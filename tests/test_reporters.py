@@ -219,10 +219,22 @@ def test_json_is_the_contract() -> None:
         "severity": "warning",
         "message": "bf16 has no hardware on a V100",
         "key": "mixed_precision",
+        "file": None,
         "line": 12,
         "column": 3,
         "fix": None,
     }
+
+
+def test_a_finding_in_a_file_that_the_config_names_says_which() -> None:
+    there = replace(
+        TOO_LARGE, findings=(replace(WARNING, file="configs/dataset.toml"), replace(WARNING, file="x.json", line=None, column=None))
+    )
+    assert "configs/dataset.toml:12:3: warning: bf16 has no hardware on a V100 [no-bf16]\n" in text(there)
+    assert "\nx.json: warning: " in text(there)
+    findings = document(there)["results"][0]["findings"]
+    validate(document(there))
+    assert [(finding["file"], finding["line"]) for finding in findings] == [("configs/dataset.toml", 12), ("x.json", None)]
 
 
 def test_json_has_every_key_when_nothing_was_computed() -> None:
@@ -272,6 +284,8 @@ def test_json_and_text_take_whatever_a_config_holds(message: str, key: str | Non
         (("memory", "resident"), {}),
         (("findings", 0, "severity"), "fatal"),
         (("findings", 0, "line"), 0),
+        (("findings", 0, "file"), ""),
+        (("findings", 0, "file"), 1),
         (("spec",), None),
         (("spec",), {"preflight": 2}),
         (("extra",), 1),

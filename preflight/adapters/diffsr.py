@@ -23,9 +23,10 @@ from preflight.adapters.conversions import (
     text,
     whole,
 )
+from preflight.adapters.draft import Draft, draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.adapters.run_values import count, place
-from preflight.adapters.table import HARDWARE, Draft, Field, Table, draft
+from preflight.adapters.table import HARDWARE, Field, Table
 from preflight.document import Document
 from preflight.finding import ConfigError
 

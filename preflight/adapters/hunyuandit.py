@@ -1,4 +1,4 @@
-"""HunyuanDiT: a YAML whose keys are the flags of hydit/train_deepspeed.py, with dashes or underscores.
+"""HunyuanDiT: a launch script of hydit/train_deepspeed.py, or a YAML whose keys are its flags, with dashes or underscores.
 
 What holds without a flag is hydit/config.py of github.com/Tencent/HunyuanDiT; what the flags do together is read in
 hydit/train_deepspeed.py, hydit/ds_config.py and hydit/modules/models.py there.
@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.adapters import flags, launcher
 from preflight.adapters.conversions import COUNT, RANKS, SIDE, STEPS, choice, flag, flag_text, real, size, whole, words
+from preflight.adapters.draft import Draft, draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.adapters.run_values import count, place
-from preflight.adapters.table import HARDWARE, Draft, Field, Table, draft
+from preflight.adapters.table import HARDWARE, Field, Table
 from preflight.document import Document
 
 CONFIG = "hydit/config.py"
@@ -146,6 +148,13 @@ TABLE = Table(
     prefer=_prefer,
     null_is_unset=False,
 )
+#: The trainer's own command line, started by deepspeed, torchrun or python.
+FLAGS = flags.flag_table(
+    unread="{key} is not a flag of HunyuanDiT's trainer, whose parser stops at it",
+    fields=(*(entry for entry in FIELDS if entry.keys != LAUNCHER), *launcher.FIELDS),
+    no_effect=NO_EFFECT,
+    dashes=True,
+)
 #: IndexKits' data files (dataset/yamls), which the trainer's data set is built from.
 INDEX = Table(
     unread="{key} is not read from a data index",
@@ -163,7 +172,9 @@ INDEX = Table(
 
 
 def matches(document: Document) -> bool:
-    """A model called DiT-…, two of the trainer's own flags, or an IndexKits data file."""
+    """The trainer itself, a model called DiT-…, two of the trainer's own flags, or an IndexKits data file."""
+    if document.launch is not None:
+        return flags.runs(document, "train_deepspeed.py", "hydit.train_deepspeed")
     names = {_locate((str(key),))[0] for key in document.data}
     model = document.data.get("model", document.data.get("--model"))
     return (isinstance(model, str) and model.startswith("DiT-")) or len(names & TELLING) > 1 or _is_index(document)
@@ -176,7 +187,11 @@ def _is_index(document: Document) -> bool:
 def read(document: Document) -> Reading:
     """Raises ConfigError for values that cannot be understood."""
     index = _is_index(document)
-    run = draft(document, INDEX if index else TABLE)
+    if document.launch is not None:
+        run = flags.draft(document, FLAGS)
+        launcher.settle(run)
+    else:
+        run = draft(document, INDEX if index else TABLE)
     if index:
         _is_only_data(run)
     _model(run)

@@ -24,6 +24,7 @@ class Reading:
 
     `origins` and `assumed` are keyed by canonical dotted path ("data.frames"): the user's dotted key, or what was filled in.
     `spell` turns canonical changes into the user's keys and values; a change that the trainer has no key for is left out.
+    `document` is what was read: the config with the files that it names in it, None where the config alone was read.
     """
 
     spec: dict[str, Any]
@@ -31,6 +32,7 @@ class Reading:
     assumed: Mapping[str, Assumed] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     spell: Callable[[Mapping[str, Any]], dict[str, Any]]
+    document: Document | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

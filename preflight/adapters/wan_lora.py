@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from preflight.adapters.conversions import COUNT, DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, real, size, whole, words
+from preflight.adapters.draft import Draft, draft, listen
 from preflight.adapters.reading import Adapter, Assumed, Reading
 from preflight.adapters.run_values import both, count, place
-from preflight.adapters.table import Draft, Field, Table, draft, listen
+from preflight.adapters.table import Field, Table
 from preflight.adapters.wan_values import MODULES, SIZES, gpu, gpus, guidance, mixed_precision, model, optimizer
 from preflight.document import Document
 from preflight.finding import ConfigError

@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from preflight import document, json_positions, yaml_positions
+from preflight import document, json_positions, toml_positions, yaml_positions
 from preflight.document import Document
-from preflight.editing import json_text, yaml_text
+from preflight.editing import json_text, toml_text, yaml_text
 from preflight.editing.keys import child, locate, with_keys
 from preflight.finding import ConfigError, Finding
 from preflight.position import Parsed, Path, dotted
@@ -18,14 +18,15 @@ Edit = Callable[[str, Path, Any], str]
 EDITORS: Mapping[Callable[[str], Parsed], Edit] = {
     yaml_positions.read: yaml_text.edited,
     json_positions.read: json_text.edited,
+    toml_positions.read: toml_text.edited,
 }
 
 
 def edited(config: Document, text: str, keys: Mapping[str, Any]) -> str:
     """`text`, which `config` was read from, with the user's dotted `keys` set and nothing else changed.
 
-    Raises ConfigError with one sentence: a value that is not the file's own (an interpolation, `--set`), or one that cannot be
-    changed without changing more than it (what an anchor is shared with, a text of several lines).
+    Raises ConfigError with one sentence: a value that is not the file's own (an interpolation, `--set`, another file's), or one
+    that cannot be changed without changing more than it (what an anchor is shared with, a text of several lines).
     """
     read = document.reader(config.path, text)
     before = read(text).data
@@ -34,6 +35,7 @@ def edited(config: Document, text: str, keys: Mapping[str, Any]) -> str:
         raise _refused(config, None, f"{config.path} is of a format that preflight does not edit")
     changed = text
     for key, value in keys.items():
+        _refuse_included(config, locate(config.data, key))
         path = locate(before, key)
         _refuse_foreign(config, text, path)
         if _at(before, path) != value:
@@ -49,6 +51,17 @@ def edited(config: Document, text: str, keys: Mapping[str, Any]) -> str:
     return changed
 
 
+def _refuse_included(config: Document, path: Path) -> None:
+    file = config.included.get(str(path[0]))
+    if file is None or len(path) == 1 or config.is_overridden(path):
+        return
+    nearest = next((at for at in (path[:n] for n in range(len(path), 1, -1)) if config.position(at)), None)
+    place = config.position(nearest) if nearest else None
+    where = f"{file}, line {place.line}" if place else file
+    stands = "stands in" if nearest == path else "belongs in"
+    raise _refused(config, nearest or path, f"{dotted(path)} {stands} {where}, and not in {config.path}", file)
+
+
 def _refuse_foreign(config: Document, text: str, path: Path) -> None:
     if config.is_overridden(path):
         raise _refused(config, None, f"{dotted(path)} was given with --set, not by the file")
@@ -60,12 +73,12 @@ def _refuse_foreign(config: Document, text: str, path: Path) -> None:
             raise _refused(config, path, f"{dotted(path)} takes its value from {shown[0] if shown else 'another key'}")
 
 
-def _refused(config: Document, path: Path | None, why: str) -> ConfigError:
+def _refused(config: Document, path: Path | None, why: str, file: str | None = None) -> ConfigError:
     place = config.position(path) if path is not None else None
-    line, column = place or (None, None)
+    line, column, file = place or (None, None, file)
     message = f"{why}, so it is not edited; change it by hand."
     key = dotted(path) if path is not None else None
-    return ConfigError(Finding(id="not-edited", severity="error", message=message, key=key, line=line, column=column))
+    return ConfigError(Finding(id="not-edited", severity="error", message=message, key=key, line=line, column=column, file=file))
 
 
 def _at(data: Any, path: Path) -> Any:

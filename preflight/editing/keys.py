@@ -39,8 +39,15 @@ def with_keys(data: Mapping[str, Any], keys: Mapping[str, Any]) -> dict[str, Any
         for step in above:
             if isinstance(place, dict) and place.get(str(step)) is None:
                 place[str(step)] = {}
-            place = place[step]
-        if not isinstance(place, dict | list):
+            place = child(place, step)
+        if isinstance(place, dict):
+            place[str(last)] = _listed(value)
+        elif isinstance(place, list) and isinstance(last, int) and last < len(place):
+            place[last] = _listed(value)
+        else:
             return None
-        place[last] = list(value) if isinstance(value, tuple) else value  # type: ignore[index]  # a key of a dict or an index of a list
     return changed
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 
-from preflight import document
+from preflight import adapters, document
+from preflight.document import Document
 from preflight.editing.edit import edited
 from preflight.editing.replace import Original, original, refuse_unwritable, replace
 from preflight.finding import ConfigError, Finding
@@ -56,11 +57,16 @@ def mended(
     offer = result.reductions[choose - 1]
     source = original(path) if text is None else None
     old = source.text if source is not None else text or ""
-    new = edited(document.read(path, overrides=overrides, text=old), old, offer.keys)
+    new = edited(_whole(document.read(path, overrides=overrides, text=old), result.adapter), old, offer.keys)
     again = judge(new)
     if again.verdict not in ("fits", "tight") or not _errors(again) <= _errors(result):
         raise _refused(f"{path} with offer {choose} in it does not pass when it is read again, so it is not edited.")
     return Mended(path=path, old=old, new=new, offer=offer, result=again, source=source)
+
+
+def _whole(config: Document, adapter: str | None) -> Document:
+    """`config` with the files that its adapter reads for it."""
+    return (adapters.by_name(adapter).read(config).document if adapter else None) or config
 
 
 def _errors(result: Result) -> set[str]:

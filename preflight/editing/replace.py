@@ -8,8 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from preflight.document import BYTE_ORDER_MARKS
 from preflight.finding import ConfigError, Finding
+from preflight.source import BYTE_ORDER_MARKS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,6 +37,8 @@ def edited(text: str, path: Path, value: Any) -> str:
     for depth, step in enumerate(path):
         here = path[: depth + 1]
         if _kind(node) == "sequence" and isinstance(step, int):
+            if step >= len(node.value):
+                raise _refused(path[:depth], node, "is a list without such an item")
             entry = Entry(node, node.value[step])
             if entry.value.start_mark.index < node.start_mark.index:
                 raise _refused(here, entry.value, "is an alias of a value that stands elsewhere")

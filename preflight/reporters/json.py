@@ -57,6 +57,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "severity": finding.severity,
         "message": finding.message,
         "key": finding.key,
+        "file": finding.file,
         "line": finding.line,
         "column": finding.column,
         "fix": finding.fix,

@@ -140,7 +140,7 @@ def _host(host: HostMemory, style: Style) -> Line:
 
 
 def _finding(config: str, finding: Finding) -> Iterator[Line]:
-    place = ":".join(str(part) for part in (config, finding.line, finding.column) if part is not None)
+    place = ":".join(str(part) for part in (finding.file or config, finding.line, finding.column) if part is not None)
     yield (
         (f"{place}: ", ""),
         (f"{finding.severity}: ", SEVERITIES[finding.severity]),

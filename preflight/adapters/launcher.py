@@ -1,0 +1,310 @@
+"""What starts the trainer: the flags of `accelerate launch`, `torchrun` and `deepspeed`, and the files that those name.
+
+Names and defaults are accelerate's (1.15: commands/launch.py, commands/config/config_args.py, utils/dataclasses.py), torch's
+(distributed/run.py) and DeepSpeed's (launcher/runner.py, runtime/config.py, runtime/zero/config.py and offload_config.py).
+
+An adapter adds FIELDS to its table, reads `including(document)` instead of `document`, and calls `settle` when the trainer's own
+settings are in place; what `settle` finds there already it leaves alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from preflight.adapters import flags
+from preflight.adapters.conversions import RANKS, STEPS, choice, flag, whole
+from preflight.adapters.draft import Draft
+from preflight.adapters.launcher_values import devices, gpu_ids, nodes, quantity, unless_auto
+from preflight.adapters.reading import Assumed
+from preflight.adapters.table import Field
+from preflight.document import Document
+from preflight.finding import Finding
+from preflight.launching.launch import Unresolved
+
+ACCELERATE = "accelerate launch"
+#: The files' names in the data of a launch.
+CONFIG, DEEPSPEED = "accelerate", "deepspeed_config"
+PRECISIONS = {"no": "no", "fp16": "fp16", "bf16": "bf16", "fp8": "fp8"}
+DEVICES = {"none": False, "cpu": True, "nvme": True}
+KINDS = {name: name for name in ("no", "multi_gpu", "deepspeed", "fsdp", "multi_cpu", "megatron_lm", "xla", "tpu", "multi_npu")}
+#: torch's names, and the numbers that accelerate counts them by from 1 (utils/constants.py: FSDP_SHARDING_STRATEGY).
+SHARDING = {
+    "1": "full_shard", "2": "shard_grad_op", "3": "no_shard", "4": "hybrid_shard", "5": "hybrid_shard_zero2",
+    **{name: name for name in ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")},
+}  # fmt: skip
+
+PROCESSES, STAGE = whole(1, RANKS), choice("a ZeRO stage", {"0": 0, "1": 1, "2": 2, "3": 3})
+
+
+def _setting(name: str, convert: Any, *keys: str, group: str = "") -> tuple[Field, ...]:
+    """An accelerate setting: as a flag, which decides, and in the file, there in `group` where it belongs to one."""
+    flags = tuple(f"launcher.{key}" for key in keys)
+    written = tuple(f"{CONFIG}.{group}{key}" for key in keys)
+    return (
+        Field(path=f"_launcher.{name}", keys=flags, convert=convert, precedence=1),
+        Field(path=f"_launcher.{name}", keys=written, convert=convert),
+    )
+
+
+def _fsdp(name: str, convert: Any) -> tuple[Field, ...]:
+    """A setting of FSDP, whose prefix may be left out in the file."""
+    flagged, written = _setting(name, convert, f"fsdp_{name}", group="fsdp_config.")
+    short = Field(path=written.path, keys=(f"{CONFIG}.fsdp_config.{name}",), convert=convert)
+    return flagged, written, short
+
+
+def _zero(name: str, key: str, convert: Any) -> Field:
+    return Field(path=f"_deepspeed.{name}", keys=(f"{DEEPSPEED}.{key}",), convert=unless_auto(convert))
+
+
+FIELDS: tuple[Field, ...] = (
+    *_setting("processes", PROCESSES, "num_processes"),
+    *_setting("machines", PROCESSES, "num_machines"),
+    *_setting("gpu_ids", gpu_ids(), "gpu_ids"),
+    *_setting("mixed_precision", choice("a precision", PRECISIONS), "mixed_precision"),
+    Field(path="_launcher.kind", keys=(f"{CONFIG}.distributed_type",), convert=choice("a distributed type", KINDS)),
+    Field(path="_launcher.multi_gpu", keys=("launcher.multi_gpu",), convert=flag()),
+    Field(path="_launcher.use_deepspeed", keys=("launcher.use_deepspeed",), convert=flag()),
+    Field(path="_launcher.use_fsdp", keys=("launcher.use_fsdp",), convert=flag()),
+    *_setting("zero_stage", STAGE, "zero_stage", group="deepspeed_config."),
+    *_setting("offload_optimizer", choice("a device", DEVICES), "offload_optimizer_device", group="deepspeed_config."),
+    *_setting("offload_parameters", choice("a device", DEVICES), "offload_param_device", group="deepspeed_config."),
+    *_setting("zero_init", flag(), "zero3_init_flag", group="deepspeed_config."),
+    *_setting("accumulation", unless_auto(whole(1, STEPS)), "gradient_accumulation_steps", group="deepspeed_config."),
+    *_fsdp("version", choice("a version of FSDP", {"1": 1, "2": 2})),
+    *_fsdp("sharding_strategy", choice("a sharding strategy", SHARDING)),
+    *_fsdp("reshard_after_forward", choice("true, false or a sharding strategy", {"true": True, "false": False, "no": False,
+                                                                                  **SHARDING})),
+    *_fsdp("offload_params", flag()),
+    *_fsdp("activation_checkpointing", flag()),
+    *_setting("context_parallel", PROCESSES, "parallelism_config_cp_size", group="parallelism_config."),
+    *_setting("sequence_parallel", PROCESSES, "parallelism_config_sp_size", group="parallelism_config."),
+    *_setting("tensor_parallel", PROCESSES, "parallelism_config_tp_size", group="parallelism_config."),
+    # torchrun and deepspeed, on each node
+    Field(path="_launcher.per_node", keys=("launcher.nproc_per_node", "launcher.num_gpus", "launcher.num_accelerators"),
+          convert=devices()),
+    Field(path="_launcher.machines", keys=("launcher.nnodes", "launcher.num_nodes"), convert=nodes(), precedence=1),
+    Field(path="_launcher.included", keys=("launcher.include", "launcher.i"), convert=gpu_ids(), precedence=1),
+    # DeepSpeed's file
+    _zero("stage", "zero_optimization.stage", STAGE),
+    _zero("offload_optimizer", "zero_optimization.offload_optimizer.device", choice("a device", DEVICES)),
+    _zero("offload_parameters", "zero_optimization.offload_param.device", choice("a device", DEVICES)),
+    _zero("accumulation", "gradient_accumulation_steps", whole(1, STEPS)),
+    _zero("batch", "train_micro_batch_size_per_gpu", whole()),
+    _zero("bf16", "bf16.enabled", flag()),
+    _zero("fp16", "fp16.enabled", flag()),
+    *(_zero(f"zero.{name}", f"zero_optimization.{name}", flag()) for name in
+      ("contiguous_gradients", "reduce_scatter", "overlap_comm")),
+    *(_zero(f"zero.{name}", f"zero_optimization.{key}", quantity()) for name, key in (
+        ("reduce_bucket_size", "reduce_bucket_size"),
+        ("sub_group_size", "sub_group_size"),
+        ("prefetch_bucket_size", "stage3_prefetch_bucket_size"),
+        ("param_persistence_threshold", "stage3_param_persistence_threshold"),
+        ("max_live_parameters", "stage3_max_live_parameters"),
+        ("max_reuse_distance", "stage3_max_reuse_distance"),
+    )),
+)  # fmt: skip
+
+
+Told: TypeAlias = Literal["no", "fp16", "bf16", "fp8"] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Launched:
+    """What the launcher tells the trainer, for the adapter to use where the trainer listens to it.
+
+    `mixed_precision` is "no" where accelerate is told nothing, and None where no accelerate is. `accumulation` and `batch` are
+    DeepSpeed's, None where it takes the trainer's. `engine` says whether DeepSpeed runs the step, `zero_init` whether models may be
+    built in parts under its zero.Init, and `checkpointing` whether FSDP checkpoints each block.
+    """
+
+    processes: int
+    mixed_precision: Told = None
+    accumulation: int | None = None
+    batch: int | None = None
+    engine: bool = False
+    zero_init: bool = False
+    checkpointing: bool = False
+
+
+def including(document: Document, *, deepspeed: Sequence[str] = ()) -> Document:
+    """`document` with the files that its launcher names: accelerate's under "accelerate", DeepSpeed's under "deepspeed_config".
+
+    `deepspeed` are flags of the trainer that name a DeepSpeed file, such as "--deepspeed". What is not there is left out, and
+    `settle` says so. Raises ConfigError for a file that cannot be read.
+    """
+    document = flags.including(document, CONFIG, _named(document, "launcher", "config_file"))
+    inside = _named(document, CONFIG, "deepspeed_config", "deepspeed_config_file")
+    own = (_named(document, name) for name in deepspeed)
+    path = _named(document, "launcher", "deepspeed_config_file") or inside or next(filter(None, own), None)
+    return flags.including(document, DEEPSPEED, path)
+
+
+def settle(run: Draft, *, distributed: bool = True) -> Launched:
+    """Puts parallel.gpus, parallel.nodes, parallel.strategy and its options, and offload.* into `run`, where they are not settled.
+
+    `distributed` says that the trainer wraps its model in DDP where there are several processes and nothing else divides them.
+    A file that was named and not found is a warning ("file-not-read").
+    """
+    launch = run.document.launch
+    started = launch.launcher if launch is not None else "python"
+    for name, key in ((CONFIG, "config_file"), (DEEPSPEED, "deepspeed_config_file")):
+        path = _named(run.document, "launcher", key)
+        if path is not None and name not in run.document.included:
+            run.findings.append(_missing(run.document, path, f"launcher.--{key}"))
+    _processes(run, started)
+    gpus = int(run.get("parallel.gpus"))
+    kind = _kind(run, gpus)
+    if "parallel.strategy" not in run.settled:
+        STRATEGIES.get(kind, _plain)(run, gpus, distributed)
+    for path, name in (("parallel.sequence", "sequence_parallel"), ("parallel.sequence", "context_parallel"),
+                       ("parallel.tensor", "tensor_parallel")):  # fmt: skip
+        if run.get(f"_launcher.{name}", 1) > 1 and path not in run.settled:
+            run.put(path, run.get(f"_launcher.{name}"), like=f"_launcher.{name}")
+    written: Told = "bf16" if run.get("_deepspeed.bf16") else "fp16" if run.get("_deepspeed.fp16") else None
+    told: Told = run.get("_launcher.mixed_precision", "no") if started == "accelerate" else None
+    return Launched(
+        processes=gpus,
+        mixed_precision=told if told not in (None, "no") else written or told,
+        accumulation=run.get("_deepspeed.accumulation", run.get("_launcher.accumulation") if kind == "deepspeed" else None),
+        batch=run.get("_deepspeed.batch"),
+        engine=kind == "deepspeed",
+        zero_init=kind == "deepspeed" and _stage(run)[0] == 3 and bool(run.get("_launcher.zero_init", True)),
+        checkpointing=kind == "fsdp" and bool(run.get("_launcher.activation_checkpointing")),
+    )
+
+
+def _processes(run: Draft, started: str) -> None:
+    """All processes of the run, each of which has a GPU."""
+    nodes = int(run.get("_launcher.machines", 1))
+    if nodes > 1 and "parallel.nodes" not in run.settled:
+        run.put("parallel.nodes", nodes, like="_launcher.machines")
+    if "parallel.gpus" in run.settled:
+        return
+    visible = _visible(run)
+    if started == "accelerate" and "_launcher.processes" in run.settled:
+        run.put("parallel.gpus", run.get("_launcher.processes"), like="_launcher.processes")
+    elif started in ("torchrun", "deepspeed") and "_launcher.per_node" in run.settled:
+        run.put("parallel.gpus", nodes * run.get("_launcher.per_node"), like="_launcher.per_node")
+    elif started == "deepspeed" and "_launcher.included" in run.settled:
+        run.put("parallel.gpus", run.get("_launcher.included"), like="_launcher.included")
+    elif started == "python" or run.get("_launcher.kind") == "no" or (started == "torchrun" and not _everything(run)):
+        run.assume("parallel.gpus", nodes, f"{started} starts one process on each node unless it is told otherwise")
+    elif visible is not None:
+        run.assume("parallel.gpus", nodes * visible, f"{started} takes every GPU that the script lets it see")
+    else:
+        source = f"{started} takes every GPU of the machine, and the script does not say how many; pass --set hardware.gpus=N"
+        run.assume("parallel.gpus", nodes, source)
+
+
+def _everything(run: Draft) -> bool:
+    """Whether torchrun is told to take all GPUs that there are."""
+    own = run.document.data.get("launcher")
+    given = {name.lstrip("-").replace("-", "_"): value for name, value in own.items()} if isinstance(own, Mapping) else {}
+    return given.get("nproc_per_node") in ("gpu", "auto")
+
+
+def _visible(run: Draft) -> int | None:
+    """How many GPUs the script lets a node's processes see."""
+    if "_launcher.gpu_ids" in run.settled:
+        return int(run.get("_launcher.gpu_ids"))
+    launch = run.document.launch
+    names = launch.environment.get("CUDA_VISIBLE_DEVICES") if launch is not None else None
+    if names is None or isinstance(names, Unresolved) or not names.strip():
+        return None
+    return len([name for name in names.split(",") if name.strip()])
+
+
+def _kind(run: Draft, gpus: int) -> str:
+    """What divides the model: a flag of accelerate's before its file; DeepSpeed's file alone says so, too."""
+    for name in ("deepspeed", "fsdp"):
+        if run.get(f"_launcher.use_{name}"):
+            return name
+    if run.get("_launcher.multi_gpu"):
+        return "multi_gpu"
+    if "_launcher.kind" in run.settled:
+        return str(run.get("_launcher.kind"))
+    return "deepspeed" if DEEPSPEED in run.document.included else "multi_gpu" if gpus > 1 else "no"
+
+
+def _plain(run: Draft, gpus: int, distributed: bool) -> None:  # one of the strategies
+    run.put("parallel.strategy", "ddp" if gpus > 1 and distributed else "none", like="parallel.gpus")
+
+
+def _stage(run: Draft) -> tuple[int, str]:
+    """ZeRO's stage, and the path that says so: the file's, else the flag's, else accelerate's 2 (DeepSpeedPlugin.zero_stage)."""
+    for path in ("_deepspeed.stage", "_launcher.zero_stage"):
+        if path in run.settled:
+            return int(run.get(path)), path
+    return (0, "") if DEEPSPEED in run.document.included else (2, "")  # zero/config.py: stage = 0
+
+
+def _deepspeed(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001
+    stage, like = _stage(run)
+    if stage == 0:
+        run.put("parallel.strategy", "ddp" if gpus > 1 else "none", like=like)
+    else:
+        run.put("parallel.strategy", f"zero{stage}", like=like)
+        if not like:
+            run.assumed["parallel.strategy"] = Assumed(
+                value=f"zero{stage}", source=f"{ACCELERATE}: DeepSpeedPlugin.zero_stage is 2"
+            )
+    for path in [path for path in run.settled if path.startswith("_deepspeed.zero.")]:
+        run.put(f"parallel.{path.removeprefix('_deepspeed.')}", run.get(path), like=path)
+    named = DEEPSPEED in run.document.included
+    for what in ("optimizer", "parameters"):
+        path = f"_deepspeed.offload_{what}"
+        path = path if named and path in run.settled else "" if named and not _auto(run, what) else f"_launcher.offload_{what}"
+        if run.get(path) and (what == "optimizer" or stage == 3) and f"offload.{what}" not in run.settled:
+            run.put(f"offload.{what}", True, like=path)
+
+
+def _auto(run: Draft, what: str) -> bool:
+    """Whether DeepSpeed's file leaves the place of `what` to accelerate."""
+    group = run.document.data.get(DEEPSPEED)
+    for key in ("zero_optimization", "offload_optimizer" if what == "optimizer" else "offload_param", "device"):
+        group = group.get(key) if isinstance(group, Mapping) else None
+    return group == "auto"
+
+
+def _fsdp_strategy(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001
+    """Accelerate's plugin: FULL_SHARD, or with FSDP2 whatever reshard_after_forward says, whose default is true."""
+    second = run.get("_launcher.version") == 2
+    said = "_launcher.reshard_after_forward" if second else "_launcher.sharding_strategy"
+    if said not in run.settled and "_launcher.reshard_after_forward" in run.settled:
+        said = "_launcher.reshard_after_forward"
+    how = run.get(said, "full_shard")
+    whole = how == "no_shard" and not second
+    run.put("parallel.strategy", "ddp" if whole else "fsdp", like="_launcher.use_fsdp" if "_launcher.use_fsdp" in run.origins
+            else "_launcher.kind")  # fmt: skip
+    if whole:
+        return
+    run.put("parallel.reshard", how not in (False, "shard_grad_op", "hybrid_shard_zero2"), like=said)
+    if str(how).startswith("hybrid"):
+        run.put("parallel.shard", max(1, gpus // int(run.get("parallel.nodes", 1))), like=said)
+    precision = run.get("_launcher.mixed_precision", "no")
+    if precision != "no":  # FullyShardedDataParallelPlugin.set_mixed_precision: one dtype for parameters and their reduction
+        for path in ("parallel.compute", "parallel.reduce"):
+            run.put(path, "fp16" if precision == "fp16" else "bf16", like="_launcher.mixed_precision")
+    if run.get("_launcher.offload_params"):
+        run.put("offload.parameters", True, like="_launcher.offload_params")
+
+
+STRATEGIES: Mapping[str, Callable[[Draft, int, bool], None]] = {"deepspeed": _deepspeed, "fsdp": _fsdp_strategy}
+
+
+def _named(document: Document, *keys: str) -> str | None:
+    """The text at `keys` of the data, whichever way its flags are spelt."""
+    place: Any = document.data
+    for key in keys:
+        known = place if isinstance(place, Mapping) else {}
+        plain = key.lstrip("-").replace("-", "_")
+        place = next((value for name, value in known.items() if str(name).lstrip("-").replace("-", "_") == plain), None)
+    return place if isinstance(place, str) else None
+
+
+def _missing(document: Document, path: str, key: str) -> Finding:
+    message = f"{path} is not there, so what it says of the launch is not known; accelerate's and DeepSpeed's defaults are taken."
+    return document.finding("file-not-read", "warning", message, key=key)

@@ -1,0 +1,1 @@
+"""Launch scripts, read and never run: which programs a shell script starts, with which flags."""

@@ -1,0 +1,96 @@
+"""Launch scripts as documents: one for each program that a script starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path as File
+
+from preflight import overrides, silence, source
+from preflight.document import Document
+from preflight.finding import ConfigError
+from preflight.launching import script
+from preflight.launching.shell import Started
+from preflight.position import refusal
+
+#: A launch of a script that has several: `train.sh:40`.
+AT_LINE = re.compile(r"(?P<path>.+):(?P<line>[1-9][0-9]{0,6})", re.DOTALL)
+
+
+def named(path: str) -> tuple[str, int | None]:
+    """The file that `path` names, and the line of one launch in it where it names one."""
+    match = AT_LINE.fullmatch(path)
+    if match is None or not match["path"].lower().endswith(script.ENDINGS) or _is_file(path):
+        return path, None
+    return match["path"], int(match["line"])
+
+
+def name(document: Document, others: Sequence[Document]) -> str:
+    """What to call `document`, one of `others`: its path, with the launch's line where there are several."""
+    if document.launch is None or len(others) < 2:
+        return document.path
+    return f"{document.path}:{document.launch.line}"
+
+
+def trains(document: Document) -> bool:
+    """Whether the launch looks like a training: a launcher of several processes, or a program of such a name."""
+    launch = document.launch
+    return launch is None or launch.launcher != "python" or re.search("train|tune", launch.program) is not None
+
+
+def read(path: str, text: str, settings: Sequence[str], line: int | None = None) -> tuple[Document, ...]:
+    """The launches in the script at `path`, or the one whose command begins on `line`. Raises ConfigError where there is none."""
+    found = script.read(path, text, _load)
+    started = [one for one in found.started if line in (None, one.launch.line)]
+    if not started:
+        there = ", ".join(str(one.launch.line) for one in found.started)
+        raise refusal("no-launch", f"{path} starts no program on line {line}; those that it starts are on line {there}.")
+    heredocs, ignored = found.heredocs, silence.comments(text)
+    return tuple(replace(_document(path, one, settings), heredocs=heredocs, ignored=ignored, launch=one.launch) for one in started)
+
+
+def _document(path: str, started: Started, settings: Sequence[str]) -> Document:
+    data = {name: dict(value) if isinstance(value, dict) else value for name, value in started.data.items()}
+    spelled = tuple(_spelled(setting, data) for setting in settings)
+    overridden = overrides.apply(data, spelled)
+    return Document(
+        path=path,
+        data=data,
+        positions=overrides.without(started.positions, overridden),
+        overridden=overridden,
+        settings=spelled,
+    )
+
+
+def _spelled(setting: str, data: dict[str, object]) -> str:
+    """`setting` with its key as the script spells it, where it does: `lora_rank=8` is about `--lora-rank`."""
+    key, equals, value = setting.partition("=")
+    return ".".join(_keys(key.split("."), data)) + equals + value
+
+
+def _keys(parts: Sequence[str], data: object) -> Iterator[str]:
+    for part in parts:
+        known = data if isinstance(data, dict) else {}
+        same = next((name for name in known if _plain(name) == _plain(part)), part)
+        yield same
+        data = known.get(same)
+
+
+def _plain(name: str) -> str:
+    return name.lstrip("-").replace("-", "_")
+
+
+def _load(path: str) -> str | None:
+    """Another script's text; None for what is not there, or no text."""
+    try:
+        return source.text_of(path) if _is_file(path) else None
+    except ConfigError:
+        return None
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return File(path).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
