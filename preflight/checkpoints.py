@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preflight.job import Job
-from preflight.memory.model import Model
+from preflight.memory.model import Model, build
 from preflight.memory.optimizer import optimizer
 from preflight.schedule import Course
 from preflight.spec import Spec
@@ -32,6 +32,7 @@ class Checkpoint:
 def checkpoint(job: Job, model: Model) -> Checkpoint:
     """What is saved: the adapters or all weights in the dtype they are trained in, and what the config adds to them."""
     spec = job.spec
+    model = model if model.stage is None else build(job)
     saved = model.trainable if model.adapters else model.parameters
     states = optimizer(job, model) if spec.save is not None and spec.save.optimizer else None
     averaged = spec.train.ema_dtype

@@ -8,7 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from preflight import included, interpolation, json_positions, overrides, silence, source, toml_positions, yaml_positions
+from preflight import (
+    env_positions,
+    included,
+    interpolation,
+    json_positions,
+    overrides,
+    silence,
+    source,
+    toml_positions,
+    yaml_positions,
+)
 from preflight.finding import Finding, Severity
 from preflight.launching.launch import Heredoc, Launch
 from preflight.position import Parsed, Path, Position, dotted, kind, refusal
@@ -22,6 +32,7 @@ FORMATS: Mapping[str, Callable[[str], Parsed]] = {
     ".json": json_positions.read,
     ".jsonc": json_positions.read,
     ".toml": toml_positions.read,
+    ".env": env_positions.read,
 }
 # What only a file that a config names may be: rows of data.
 ROWS: Mapping[str, Callable[[str], Parsed]] = {".jsonl": json_positions.read_lines}

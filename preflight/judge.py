@@ -11,9 +11,9 @@ from preflight.job import Job, job
 from preflight.memory.budget import budget
 from preflight.memory.host import host
 from preflight.memory.limits import limits
-from preflight.memory.model import build
 from preflight.memory.peak import reserved, worst
 from preflight.memory.phases import phases
+from preflight.memory.pipeline import busiest
 from preflight.memory.rules import held
 from preflight.report import Held, HostMemory, Memory, Phase, Verdict
 from preflight.spec import Spec
@@ -41,7 +41,7 @@ def judge(spec: Spec, gpu: catalog.Gpu | None, threshold: float) -> Judgement:
 
 def judge_job(work: Job, threshold: float) -> Judgement:
     """`judge` for a job whose facts are looked up already."""
-    model = build(work)
+    model = busiest(work)
     need = budget(work, model)
     case = Case(
         job=work,

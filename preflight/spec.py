@@ -31,13 +31,19 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lora:
-    """`targets` are matched as peft does: a module whose name is a target or ends with "." + target."""
+    """`targets` are matched as peft does: a module whose name is a target or ends with "." + target.
+
+    `shared`: one adapter serves both experts of a network that has two. With a `factor` the adapters are Kronecker products (LoKr):
+    each side of a layer is split by it, by -1 as evenly as it goes.
+    """
 
     rank: int
+    factor: int | None = None
     alpha: float | None = None
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     dropout: float = 0.0
     dtype: Dtype = "fp32"
+    shared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,8 +106,8 @@ class Precision:
     weights, `text_encoder_quantization` of the text encoders'; `quantized_on`: whether weights are narrowed before they reach the
     GPU, or all stand there in `weights` first. `tf32`: whether float32 matrix products may use TF32; null where the config does not
     say, and torch's own default is no. `attention` is what attention's inputs are cast to, as autocast does on CUDA
-    (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `norms` is how RMS norms run: written out by torch, in Python
-    by diffusers' own class, or as torch 2.9's one kernel.
+    (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `norms` is how RMS norms run: written out by torch, in
+    Python by diffusers' own class, or as torch 2.9's one kernel.
     """
 
     weights: Dtype = "bf16"
@@ -134,8 +140,11 @@ class Zero:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallel:
-    """`gpus` counts all ranks of the run. `sequence` and `tensor` divide one replica; the rest is data-parallel.
+    """`gpus` counts all ranks of the run. `sequence`, `tensor` and `pipeline` divide one replica; the rest is data-parallel.
 
+    `partition` says where pipeline stages begin: balanced by parameters, equally many layers each, or the first layer of each but
+    the first, where what runs before the blocks is layer 0. `fsdp_version`: 1 is FullyShardedDataParallel with its flat parameters,
+    2 is fully_shard; `backward_prefetch`, `forward_prefetch` and `use_orig_params` are arguments of the first.
     `loading`: every rank loads the whole model, the first does and sends it on, or each builds its part (DeepSpeed's zero.Init).
     `shard`: fsdp divides parameters between so many GPUs and repeats that over the others (hybrid shard); null: between all.
     """
@@ -145,6 +154,12 @@ class Parallel:
     strategy: Strategy = "none"
     sequence: int = 1
     tensor: int = 1
+    pipeline: int = 1
+    partition: Literal["parameters", "uniform"] | tuple[int, ...] = "parameters"
+    fsdp_version: Literal[1, 2] = 2
+    backward_prefetch: Literal["pre", "post", "none"] = "pre"
+    forward_prefetch: bool = False
+    use_orig_params: bool = True
     reshard: bool = True
     compute: Dtype | None = None
     reduce: Dtype | None = None
@@ -159,8 +174,13 @@ class Parallel:
 
     @property
     def data_parallel(self) -> int:
-        """How many replicas see different samples: GPUs ÷ (sequence x tensor)."""
-        return max(1, self.gpus // (self.sequence * self.tensor))
+        """How many replicas see different samples: GPUs ÷ (sequence x tensor x pipeline)."""
+        return max(1, self.gpus // self.group)
+
+    @property
+    def group(self) -> int:
+        """How many GPUs work on the same sample."""
+        return self.sequence * self.tensor * self.pipeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,8 +23,8 @@ PARTLY = [
 OTHERS = [
     path
     for folder in (
-        "wan/ai_toolkit",
-        "wan/ltx_trainer",
+        "wan/cogvideo",
+        "wan/fastvideo",
     )
     for path in sorted((CORPUS / folder).glob("*.y*ml"))
 ]

@@ -12,7 +12,17 @@ import pytest
 import yaml
 
 from preflight import document, schema
-from preflight.adapters import basicsr, diffsr, hunyuandit, ltx_trainer, neuraloperator, resshift, sr3, wan_lora
+from preflight.adapters import (
+    basicsr,
+    diffsr,
+    diffusion_pipe_table,
+    hunyuandit,
+    ltx_trainer,
+    neuraloperator,
+    resshift,
+    sr3,
+    wan_lora,
+)
 from preflight.adapters.conversions import SILENT
 from preflight.adapters.table import Table
 from preflight.position import dotted
@@ -20,6 +30,7 @@ from preflight.position import dotted
 ROOT = Path(__file__).parent.parent
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TITLES = {
+    "diffusion-pipe": "A diffusion-pipe run: the tables model, adapter and optimizer; unknown keys are allowed",
     "wan-lora": "LoRA on Wan: flat keys, or keys grouped in sections; unknown keys are allowed",
     "diffsr": "A DiffSR run: the blocks model, data, train and optimize; unknown keys are allowed",
     "hunyuandit": "HunyuanDiT: the flags of hydit/train_deepspeed.py as keys; unknown keys are allowed",
@@ -30,6 +41,7 @@ TITLES = {
     "neuraloperator": "neuraloperator's scripts: the blocks data, opt and model; unknown keys are allowed",
 }
 TABLES = {
+    "diffusion-pipe": diffusion_pipe_table.TABLE,
     "wan-lora": wan_lora.TABLE,
     "diffsr": diffsr.TABLE,
     "hunyuandit": hunyuandit.TABLE,

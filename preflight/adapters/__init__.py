@@ -13,7 +13,18 @@ from preflight.launching.launch import Launch
 __all__ = ["ADAPTERS", "Adapter", "Assumed", "Reading", "by_name", "detect"]
 
 #: In the order in which they are asked whether they know a config.
-ADAPTERS = ("native", "wan-lora", "diffsr", "hunyuandit", "sr3", "resshift", "basicsr", "neuraloperator", "ltx-trainer")
+ADAPTERS = (
+    "native",
+    "wan-lora",
+    "diffsr",
+    "hunyuandit",
+    "sr3",
+    "resshift",
+    "basicsr",
+    "neuraloperator",
+    "ltx-trainer",
+    "diffusion-pipe",
+)
 
 
 def documentation(name: str) -> str:

@@ -26,6 +26,7 @@ _AUDIO = ("attn1", "attn2", "audio_attn1", "audio_attn2", "audio_to_video_attn",
 LAYERS: dict[str, tuple[str, ...]] = {
     "wan": (*_TWICE, *_of("ffn", _FEED)),
     "wan2.1-i2v": (*_TWICE, "attn2.add_k_proj", "attn2.add_v_proj", *_of("ffn", _FEED)),
+    "wan2.1-vace": (*_TWICE, *_of("ffn", _FEED), "proj_in", "proj_out"),
     "wan2.1-fun": (*_TWICE, "attn2.add_k_proj", "attn2.add_v_proj", *_of("ffn", _FEED)),
     "flux.1": (*_DOUBLE, *_MODULATED, "norm.linear", *_SINGLE),
     "flex.": (*_DOUBLE, *_MODULATED, "norm.linear", *_SINGLE),

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from preflight.adapters import launcher_keys
 from preflight.adapters.conversions import RANKS, Conversion, RefusedError, flag_text, whole
 from preflight.adapters.draft import Draft, fill, listen
 from preflight.adapters.table import HARDWARE, Field, Table
@@ -44,7 +45,7 @@ def flag_table(
     return Table(
         unread=unread,
         fields=tuple(replace(entry, convert=spoken(entry.convert)) for entry in _completed(fields)),
-        no_effect=(*no_effect, "launcher", "launcher.*", "accelerate", "accelerate.*", "deepspeed_config.*"),
+        no_effect=(*no_effect, *launcher_keys.NO_EFFECT),
         sections=frozenset({"hardware", *sections}),
         locate=partial(_locate, known),
         prefer=partial(_prefer, dashes),

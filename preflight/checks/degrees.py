@@ -1,7 +1,8 @@
 """Do the GPUs divide as the run wants, and what batch does that make?
 
-What: GPUs = data-parallel degree x sequence x tensor, and whole groups of a hybrid shard; attention heads must divide among
-the sequence group.
+What: GPUs = data-parallel degree x sequence x tensor x pipeline, and whole groups of a hybrid shard; attention heads must divide
+among the sequence group, and a pipeline's stages need a strategy that takes them. Tensor parallelism is not judged: which weights and
+activations it divides is each trainer's own plan.
 Why: GPUs that share a sequence see the same sample, so they do not multiply the batch; a group that divides nothing fails.
 Fix: degrees whose product divides the number of GPUs; more accumulation for the batch that was meant.
 """
@@ -9,33 +10,58 @@ Fix: degrees whose product divides the number of GPUs; more accumulation for the
 from __future__ import annotations
 
 from preflight.checks.case import Answers, Case, Found
+from preflight.memory.stages import TAKES_STAGES
 
+DEGREES = ("sequence", "tensor", "pipeline")
 DECIDES = True  # an error here leaves the memory unknown
 
 
 def check(case: Case) -> Answers:
     parallel, train = case.job.spec.parallel, case.job.spec.train
-    group = parallel.sequence * parallel.tensor
+    group = parallel.group
     if parallel.gpus % group:
-        message = f"{parallel.gpus} GPUs cannot be divided into groups of {group} (sequence x tensor)."
-        yield Found("error", message, "parallel.sequence")
+        degrees = {name: getattr(parallel, name) for name in DEGREES}
+        largest = max(degrees, key=lambda name: degrees[name])
+        product = " x ".join(name for name in DEGREES if degrees[name] > 1)
+        message = f"{parallel.gpus} GPUs cannot be divided into groups of {group} ({product})."
+        yield Found("error", message, f"parallel.{largest}")
         return
     if parallel.gpus % parallel.shards:
         message = f"{parallel.gpus} GPUs cannot be divided into groups of {parallel.shards} that each hold all shards."
         yield Found("error", message, "parallel.shard")
         return
     if parallel.tensor > 1:
-        message = "Tensor parallelism divides no weights and no activations here, so less is needed than what is said."
-        yield Found("warning", message, "parallel.tensor")
+        message = "Cannot judge: tensor parallelism is not modelled; what is said is as if nothing were divided."
+        yield Found("error", message, "parallel.tensor")
+    if parallel.pipeline > 1:
+        yield from _pipeline(case)
     heads = case.job.dims.get("num_attention_heads")
     if isinstance(heads, int) and heads % parallel.sequence:
         message = f"The {heads} attention heads cannot be divided among {parallel.sequence} sequence-parallel GPUs."
         yield Found("error", message, "parallel.sequence")
     if group > 1:
+        shared = next(name for name in DEGREES if getattr(parallel, name) > 1)
         naive = train.batch * train.accumulation * parallel.gpus
         effective = case.job.spec.effective_batch
         message = (
             f"The effective batch is {effective}, not {naive}: {group} GPUs share each sample, "
             f"so the data-parallel degree is {parallel.data_parallel}."
         )
-        yield Found("warning", message, "parallel.sequence")
+        yield Found("warning", message, f"parallel.{shared}")
+
+
+def _pipeline(case: Case) -> Answers:
+    parallel, accumulation = case.job.spec.parallel, case.job.spec.train.accumulation
+    if parallel.strategy not in TAKES_STAGES:
+        message = f"Cannot judge: pipeline stages do not go with {parallel.strategy}; expected {', '.join(TAKES_STAGES)}."
+        yield Found("error", message, "parallel.strategy")
+    if case.job.spec.offload.blocks:
+        message = "Cannot judge: blocks are swapped within one GPU's whole network, not within pipeline stages."
+        yield Found("error", message, "offload.blocks", fix="1 pipeline stage, or 0 swapped blocks")
+    if accumulation < parallel.pipeline:
+        idle = parallel.pipeline - 1
+        message = (
+            f"{parallel.pipeline} pipeline stages share {accumulation} micro-batch{'es' * (accumulation > 1)} a step, so each is idle for "
+            f"{idle / (accumulation + idle):.0%} of it."
+        )
+        yield Found("info", message, "train.accumulation", fix=f"accumulation of {4 * parallel.pipeline}")

@@ -17,9 +17,10 @@ def check(case: Case) -> Answers:
     lora = case.job.spec.train.lora
     if lora is None or not case.model.adapters:
         return
-    hit = [(name, copies) for name, m, copies in case.model.network.modules() if isinstance(m, Linear) and m.lora_A is not None]
+    hit = [(name, copies) for name, m, copies in case.model.network.modules() if isinstance(m, Linear) and m.adapted]
     layers = sum(copies for _, copies in hit)
-    message = f"LoRA of rank {lora.rank} on {layers} layers trains {case.model.trainable_count:,} parameters"
+    kind = f"LoRA of rank {lora.rank}" if lora.factor is None else "LoKr"
+    message = f"{kind} on {layers} layers trains {case.model.trainable_count:,} parameters"
     blocks = case.job.dims.get("num_layers")
     several = [target for target in lora.targets if isinstance(blocks, int) and _matched(target, hit) > blocks]
     if several and isinstance(blocks, int):

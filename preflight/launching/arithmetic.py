@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 LIMIT = 2**63
-CONSTANT = re.compile(r"0[0-9]+|[0-9]+#")  # octal, and a base of one's own: rare enough to leave alone
+CONSTANT = re.compile(r"\b0[0-9]+|[0-9]#")  # octal, and a base of one's own: rare enough to leave alone
 
 
 def _divide(a: int, b: int) -> int:

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from preflight.launching.conditions import truth
+from preflight.launching.conditions import both, truth
 from preflight.launching.launch import Unresolved
 from preflight.launching.limits import MAX_TURNS
 from preflight.launching.shell import Shell
@@ -25,10 +25,10 @@ Arm: TypeAlias = "tuple[list[Node], list[Node]]"
 
 def success(shell: Shell, node: Node) -> bool | None:
     """Whether `node` succeeds: a condition as far as it is known, any other command for certain."""
+    if node.type == "list" and len(node.children) == 3 and node.children[1].type in ("&&", "||"):
+        return both(success(shell, node.children[0]), success(shell, node.children[2]), every=node.children[1].type == "&&")
     known = truth(shell, node)
-    condition = node.type in ("test_command", "negated_command", "list") or shell.source.spelled(node).startswith(
-        ("test ", "[ ", "((")
-    )
+    condition = node.type in ("test_command", "negated_command") or shell.source.spelled(node).startswith(("test ", "[ ", "(("))
     return known if condition or known is not None else True
 
 

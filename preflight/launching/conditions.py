@@ -39,7 +39,7 @@ def truth(shell: Shell, node: Node | None) -> bool | None:
     if kind == "negated_command" and inner:
         return _not(truth(shell, inner[0]))
     if kind in ("list", "binary_expression") and len(node.children) == 3 and node.children[1].type in ("&&", "||"):
-        return _both(truth(shell, node.children[0]), truth(shell, node.children[2]), every=node.children[1].type == "&&")
+        return both(truth(shell, node.children[0]), truth(shell, node.children[2]), every=node.children[1].type == "&&")
     if kind == "unary_expression":
         return _unary(shell, node)
     if kind == "binary_expression":
@@ -61,7 +61,8 @@ def _not(value: bool | None) -> bool | None:
     return None if value is None else not value
 
 
-def _both(left: bool | None, right: bool | None, *, every: bool) -> bool | None:
+def both(left: bool | None, right: bool | None, *, every: bool) -> bool | None:
+    """Two conditions with && (`every`) or || between them."""
     if left is (not every) or right is (not every):
         return not every
     return None if left is None or right is None else every
@@ -88,7 +89,7 @@ def _binary(shell: Shell, node: Node) -> bool | None:
     left, right = (_text(shell, node.children[i]) for i in (0, 2))
     sign = shell.source.spelled(node.children[1])
     if sign in ("-a", "-o"):
-        return _both(truth(shell, node.children[0]), truth(shell, node.children[2]), every=sign == "-a")
+        return both(truth(shell, node.children[0]), truth(shell, node.children[2]), every=sign == "-a")
     if left is None or right is None:
         return None
     return _compared(left, sign, right, pattern=node.children[2].type in ("extglob_pattern", "regex", "word", "concatenation"))

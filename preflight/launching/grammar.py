@@ -32,7 +32,7 @@ def parse(source: bytes) -> Node:
         raise refusal("too-large", f"The script is longer than {MAX_TEXT // 1024} KiB, or has more than {MAX_PIPES:,} pipes.")
     past: list[int] = []
 
-    def lost(offset: int, has_error: bool) -> bool:  # noqa: FBT001  # the parser's own signature
+    def lost(offset: int, has_error: bool) -> bool:  # the parser's own signature
         past.extend([offset] * has_error)
         return len(past) > MAX_RECOVERY or time.thread_time() - begun > MAX_SECONDS
 

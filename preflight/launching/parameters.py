@@ -70,6 +70,8 @@ def look_up(shell: Shell, asked: Asked, place: Position) -> Value | None:
 
 def _item(shell: Shell, name: str, item: str | None, place: Position) -> Value | None:
     value = shell.get(name)
+    if value is None and item in ("@", "*"):
+        return ()  # an array is never in the environment
     if name in ("@", "*") or value is None or isinstance(value, Unresolved):
         return value
     if item in ("@", "*"):

@@ -176,7 +176,7 @@ def _split(pieces: Iterable[Piece], place: Position) -> Iterator[Word]:
                 yield Word(_bounded(parts, at), at)
             parts, at, begun = [], place, False
         else:
-            at = own if own is not None and not begun else at
+            at = own if own is not None and not any(parts) else at
             parts.append(text)
             begun = True
     if begun:

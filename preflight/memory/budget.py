@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from preflight import catalog
 from preflight.job import Job
-from preflight.memory import overhead
+from preflight.memory import experts, overhead
 from preflight.memory.encoders import encoders_bytes
 from preflight.memory.model import Model
 from preflight.memory.optimizer import Optimizer, optimizer
@@ -124,14 +124,15 @@ def residents(job: Job, model: Model, states: Optimizer) -> Resident:
     spec, share = job.spec, rank(job, model)
     trained, frozen = share.trained, share.frozen
     swapped = min(spec.offload.blocks * share.block, frozen)
-    network = frozen - swapped
+    network = frozen - swapped if model.adapters else frozen - swapped + trained
+    updated = experts.trained(spec)
     return Resident(
-        network=network if model.adapters else network + trained,
-        adapters=trained if model.adapters else 0,
-        optimizer=0 if spec.offload.optimizer else states.states + states.master,
+        network=network * experts.on_gpu(spec),
+        adapters=trained * updated if model.adapters else 0,
+        optimizer=0 if spec.offload.optimizer else (states.states + states.master) * updated,
         encoders=_encoders(job),
-        ema=_averaged(spec.train.ema_dtype, model) if spec.train.ema else 0,
-        buckets=share.buffers,
+        ema=_averaged(spec.train.ema_dtype, model) * updated if spec.train.ema else 0,
+        buckets=share.buffers * updated,
     )
 
 

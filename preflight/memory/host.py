@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from preflight.checkpoints import checkpoint
 from preflight.job import Job
-from preflight.memory import fsdp, zero
+from preflight.memory import experts, fsdp, zero
 from preflight.memory.budget import Budget, component_bytes
 from preflight.memory.encoders import encoder_bytes
 from preflight.memory.model import Model
@@ -84,7 +84,9 @@ def _standing(job: Job, model: Model, budget: Budget) -> Iterator[Part]:
     if away.parameters:
         yield Part("weights", _weights(job, model), pinned=spec.parallel.strategy in ("fsdp", "zero3"))
     elif away.blocks:
-        yield Part("swapped blocks", min(away.blocks * share.block, share.frozen))
+        yield Part("swapped blocks", min(away.blocks * share.block, share.frozen) * experts.on_gpu(spec))
+    if experts.on_host(spec):  # .to("cpu"), which is pageable
+        yield Part("the idle expert", share.frozen if model.adapters else share.frozen + share.trained)
     if away.layers:  # SimpleTuner helpers/ramtorch/modules/linear.py: share_memory_().pin_memory()
         streamed = (p for p in model.parameters if isinstance(p, Quantized))
         whole = sum(p.numel * BYTES[p.dtype] * p.copies for p in streamed)
@@ -107,18 +109,18 @@ def _updated(job: Job, model: Model, share: Rank) -> Iterator[Part]:
         return
     if not spec.offload.optimizer:
         return
-    states = optimizer(job, share)
-    yield Part("optimizer states", states.states)
-    elements = sum(p.numel * p.copies for p in share.trainable)
+    states, each = optimizer(job, share), experts.trained(spec)
+    yield Part("optimizer states", states.states * each)
+    elements = sum(p.numel * p.copies for p in share.trainable) * each
     if spec.parallel.strategy.startswith("zero"):
         # stage_1_and_2.py: initialize_optimizer_states; stage3.py: the same name. Master and gradient in float32, both page-locked
-        yield Part("master weights", states.master or elements * FLOAT32, pinned=True)
+        yield Part("master weights", states.master * each or elements * FLOAT32, pinned=True)
         yield Part("gradients", elements * FLOAT32, pinned=True)
         if spec.parallel.strategy != "zero3" and spec.train.accumulation > 1:  # accumulated_grads_in_cpu
             yield Part("accumulated gradients", zero.kept_bytes(job, model), pinned=True)
     else:  # torchao optim/cpu_offload.py: CPUOffloadOptimizer keeps a copy of each parameter and its gradient
-        yield Part("master weights", states.master or share.trainable_bytes, pinned=True)
-        yield Part("gradients", share.trainable_bytes, pinned=True)
+        yield Part("master weights", (states.master or share.trainable_bytes) * each, pinned=True)
+        yield Part("gradients", share.trainable_bytes * each, pinned=True)
 
 
 def _weights(job: Job, model: Model) -> int:
@@ -147,7 +149,8 @@ def _loading(job: Job, model: Model) -> Iterator[Part]:
     """
     spec = job.spec
     stored = "fp32" if spec.parallel.strategy.startswith("zero") else spec.precision.weights
-    whole = model.parameter_count * BYTES[stored]
+    elements = model.parameter_count if model.stage is None else model.stage.parameters  # each process builds all stages
+    whole = elements * BYTES[stored] * (experts.EXPERTS if spec.model.experts != "one" else 1)
     if spec.parallel.loading == "sharded":
         layer = max((p.numel for p in model.parameters), default=0) * BYTES[stored]
         yield Part("a layer as it loads", layer * ranks_per_node(spec))

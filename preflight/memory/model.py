@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
 from preflight.memory.quantization import quantize, share_on_host
+from preflight.memory.stages import Stage, cut, elsewhere
 from preflight.networks.network import Network, NotModelled
 from preflight.spec import Lora
 from preflight.tape.module import Checkpointing, Linear, Module
@@ -29,18 +30,23 @@ def family(name: str) -> type[Network] | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A network ready to walk. Bytes are of the whole network, before any sharding."""
+    """A network ready to walk. Bytes are of the whole network, before any sharding, or of one pipeline `stage` of it.
+
+    `absent` parameters and buffers are on other stages, and are walked through all the same: what they leave is received.
+    """
 
     network: Network
     adapters: bool
+    stage: Stage | None = None
+    absent: frozenset[Parameter] = frozenset()
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        return tuple(parameter for _, parameter in self.network.parameters())
+        return tuple(parameter for _, parameter in self.network.parameters() if parameter not in self.absent)
 
     @cached_property
     def buffer_bytes(self) -> int:
-        everything = sum(tensor.nbytes * tensor.copies for _, tensor in self.network.tensors())
+        everything = sum(t.nbytes * t.copies for _, t in self.network.tensors() if t not in self.absent)
         return everything - sum(p.nbytes * p.copies for p in self.parameters)
 
     @property
@@ -70,20 +76,28 @@ class Model:
         return max((_bytes(module) for module in self.network.block_modules()), default=self.frozen_bytes + self.trainable_bytes)
 
 
-def build(job: Job, *, extend: bool = True) -> Model:
-    """The job's network. Raises ConfigError where its dimensions make no network, or LoRA targets match nothing."""
+def build(job: Job, *, extend: bool = True, stage: Stage | None = None) -> Model:
+    """The job's network, or what a pipeline `stage` has of it.
+
+    Raises ConfigError where its dimensions make no network, or LoRA targets match nothing.
+    """
     spec = job.spec
     make = family(job.network.family)
     assert make is not None, "job() refuses networks that are not modelled"
     network = _constructed(make, job, extend=extend)
+    if stage is not None:
+        cut(network, stage)
     lora = spec.train.lora if spec.train.method == "lora" else None
     if lora is not None:
-        _adapt(network, lora)
+        _adapt(network, lora, whole=stage is None)
+    absent = elsewhere(network, stage) if stage is not None else frozenset()
+    for tensor in absent:
+        tensor.requires_grad = False
     for _, tensor in network.parameters():
         if tensor.dtype == "fp32":  # complex parameters keep their type
             tensor.dtype = lora.dtype if lora is not None and tensor.requires_grad else spec.precision.weights
     quantize(network, spec.precision.quantization, spec.precision.weights, away=share_on_host(spec.offload.layers))
-    return Model(network=network, adapters=lora is not None)
+    return Model(network=network, adapters=lora is not None, stage=stage, absent=absent)
 
 
 def _constructed(make: type[Network], job: Job, *, extend: bool) -> Network:
@@ -125,7 +139,7 @@ def _refusal(id_: str, message: str) -> ConfigError:
     return ConfigError(Finding(id=id_, severity="error", message=message, key="model.dims"))
 
 
-def _adapt(network: Network, lora: Lora) -> None:
+def _adapt(network: Network, lora: Lora, *, whole: bool) -> None:
     for _, parameter in network.parameters():
         parameter.requires_grad = False
     matched = dict.fromkeys(lora.targets, False)
@@ -134,9 +148,12 @@ def _adapt(network: Network, lora: Lora) -> None:
         hits = [target for target in lora.targets if name == target or name.endswith(f".{target}")]
         matched.update(dict.fromkeys(hits, True))
         if hits:
-            module.adapt(lora.rank, dropout=lora.dropout > 0)
+            if lora.factor is not None:
+                module.adapt_kronecker(lora.rank, lora.factor)
+            else:
+                module.adapt(lora.rank, dropout=lora.dropout > 0)
     missing = [target for target, hit in matched.items() if not hit]
-    if missing:
+    if missing and whole:
         some = sorted({name.split(".", 2)[-1] for name, _ in linear if name.startswith("blocks.")} or {name for name, _ in linear})
         message = f"LoRA target {missing[0]!r} matches no linear layer of the network, which has {', '.join(some[:12])}."
         raise ConfigError(Finding(id="lora-target", severity="error", message=message, key="train.lora.targets"))

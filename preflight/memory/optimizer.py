@@ -30,11 +30,13 @@ class Rule:
     column for a matrix and whole for a vector (in float32 where `wide_factors`), and with `kahan` one more beside a 16-bit
     parameter. Update: `copies` of all parameters at once (torch's multi-tensor forms), or `each` bytes an element of the largest
     one (float32 parameter, 16-bit parameter), those of the parameter before it that Python still refers to included.
-    `bits` is how the name itself says its states are kept; `eight` whether bitsandbytes has it in 8 bits.
+    `narrow` states are a byte an element. `bits` is how the name itself says its states are kept; `eight` whether bitsandbytes has
+    it in 8 bits.
     """
 
     same: int = 0
     wide: int = 0
+    narrow: int = 0
     factored: int = 0
     wide_factors: bool = False
     kahan: bool = False
@@ -75,6 +77,11 @@ _RULES = {
     "prodigy": Rule(same=4, each=(8, 4)),  # prodigyopt/prodigy.py: s, p0, exp_avg, exp_avg_sq; p0 - p, exp_avg_sq.sqrt()
     # SimpleTuner optimizers/adamw_bfloat16: exp_avg, exp_avg_sq, shift; a square root in bfloat16, a float32 sum, its int32 noise
     "adamwbf16": Rule(same=3, each=(10, 10)),
+    # ai-toolkit toolkit/optimizers/adam8bit.py: Auto8bitTensor of both states, widened one parameter at a time
+    "adam8": Rule(narrow=2, each=(24, 36)),
+    "adamw8": Rule(narrow=2, each=(24, 36)),
+    # ai-toolkit toolkit/optimizers/automagic.py: lr_mask, last_polarity and a factored second moment; torch.where of two int64
+    "automagic": Rule(factored=1, narrow=2, each=(30, 38)),
     "adamwkahan": _KAHAN,
     "stableadamw": _KAHAN,
     "lionkahan": replace(_KAHAN, same=1),
@@ -198,6 +205,7 @@ def state_sizes(chosen: Rule, p: Parameter, dtype: str | None = None) -> Iterato
         yield from _like(chosen, p, own)
     if not (chosen.paged and p.numel >= MIN_PAGED):
         yield from (_bytes(p, "fp32") for _ in range(chosen.wide))
+    yield from (int(rounded(p.numel)) for _ in range(chosen.narrow))
     for _ in range(chosen.factored):
         yield from _factors(p, "fp32" if chosen.wide_factors else own)
     if chosen.shift or (chosen.kahan and own != "fp32"):

@@ -30,8 +30,19 @@ def cublas_workspace(gpu: Gpu | None) -> int:
 
 
 def communicators(parallel: Parallel) -> int:
-    """Bytes NCCL holds outside torch's allocator: one communicator over all ranks, one over a sequence or tensor group."""
-    groups = [size for size in (parallel.gpus, parallel.sequence, parallel.tensor) if size > 1]
+    """Bytes NCCL holds outside torch's allocator: one communicator over all ranks, one over a sequence or tensor group.
+
+    A hybrid shard has two, its group and its peers in the others (torch/distributed/fsdp/_init_utils.py: _init_intra_and_inter_node_groups;
+    torch's device meshes the same way), a pipeline one for each stage it exchanges with, and one of its data-parallel peers
+    (deepspeed/runtime/pipe/topology.py: PipelineParallelGrid).
+    """
+    sizes = [parallel.gpus, parallel.sequence, parallel.tensor]
+    if parallel.strategy == "fsdp" and parallel.shard is not None and 1 < parallel.shard < parallel.gpus:
+        sizes += [parallel.shard, parallel.gpus // parallel.shard]
+    if parallel.pipeline > 1:
+        sizes += [2] * min(2, parallel.pipeline - 1)
+        sizes += [parallel.data_parallel]
+    groups = [size for size in sizes if size > 1]
     if parallel.strategy == "dp":  # one process, copies through peer access
         return 0
     return sum(NCCL_PAIR if size == 2 else NCCL_GROUP for size in groups)

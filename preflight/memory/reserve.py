@@ -24,7 +24,9 @@ def reserved(job: Job, resident: Resident, *, steps: int = STEPS) -> int | None:
     """
     spec = job.spec
     moved = spec.offload.parameters or spec.offload.blocks or spec.offload.activations
-    if spec.parallel.strategy not in ("none", "dp", "ddp") or spec.parallel.sequence > 1 or moved:
+    parallel = spec.parallel
+    divided = parallel.strategy not in ("none", "dp", "ddp") or parallel.sequence > 1 or parallel.pipeline > 1
+    if divided or moved or spec.model.experts != "one":
         return None
     model = build(job, extend=False)
     allocator = Allocator()

@@ -67,7 +67,8 @@ def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
     yield Held("network", resident.network, _network(job, model))
     if model.adapters and spec.train.lora is not None:
         lora = spec.train.lora
-        rule = f"{count(model.trainable_count, 'parameter')} of rank {lora.rank} in {lora.dtype}"
+        rank = f" of rank {lora.rank}" if lora.factor is None else ""
+        rule = f"{count(model.trainable_count, 'parameter')}{rank} in {lora.dtype}"
         yield Held("adapters", resident.adapters, rule)
     yield Held("gradients", int(budget.step.gradients), _said(GRADIENTS.get(strategy, "of what trains"), spec))
     yield Held("optimizer", resident.optimizer, _states(spec))

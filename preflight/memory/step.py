@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
 from preflight.memory.model import Model, sensible_dims
 from preflight.memory.sharding import during_step
+from preflight.memory.stages import Stage
 from preflight.networks.network import Shape
 from preflight.spec import Dtype
 from preflight.tape.backward import backward
 from preflight.tape.flops import Flops
 from preflight.tape.meter import ArrayMeter, Meter, Part, Size
+from preflight.tape.parallel import Parallel
+from preflight.tape.staged import Staged
 from preflight.tape.tensor import Attention, Tape
 
 
@@ -47,6 +50,7 @@ def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
     meter.part("forward")
     with sensible_dims(job), tape.autocasting(precision.autocast):
         loss = model.network.loss(tape, shape, _dtype(job))
+    saved = meter.live - meter.gradients
     if train.accumulation == 1:
         tape.parallel.drop_gradients(model.trainable)
     meter.part("backward")
@@ -55,7 +59,25 @@ def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
     meter.part("end")
     left = meter.live
     tape.parallel.drop_gradients(model.trainable)
-    return Step(forward=meter.parts["forward"], backward=meter.parts["backward"], left=left, away=tape.away)
+    forward, back = meter.parts["forward"], meter.parts["backward"]
+    if model.stage is not None:
+        others = _others(model.stage, tape.parallel, saved)
+        forward, back = (
+            replace(p, peak=p.peak + others, activations=p.activations + others, inside=p.inside + others, end=p.end + others)
+            for p in (forward, back)
+        )
+    return Step(forward=forward, backward=back, left=left, away=tape.away)
+
+
+def _others(stage: Stage, parallel: Parallel, saved: Size) -> Size:
+    """What a pipeline stage holds beside the micro-batch that is walked: what the others in flight saved, and what is exchanged.
+
+    deepspeed/runtime/pipe/engine.py: each micro-batch in flight keeps what was received (_exec_forward_pass clones it once more for
+    the graph) and what was sent, until its gradients have come; pipe_recv_buf and grad_layer are one buffer each.
+    """
+    assert isinstance(parallel, Staged)
+    exchanged = (parallel.handed or 0) * (stage.in_flight + 1) * stage.neighbours
+    return saved * (stage.in_flight - 1) + exchanged
 
 
 def infer(job: Job, model: Model, shape: Shape) -> Size:
@@ -75,6 +97,8 @@ def _tape(job: Job, model: Model, shape: Shape) -> Tape:
     meter = Meter() if scalar else ArrayMeter()
     tape = Tape(meter, attention=attention_kernel(job), sequence_ranks=shape.sequence)
     tape.parallel = during_step(job, model, tape)
+    if model.stage is not None:
+        tape.parallel = Staged(model.network, tape.parallel)
     tape.attention_dtype, tape.norms = job.spec.precision.attention, job.spec.precision.norms
     tape.sends_inputs_away, tape.use_reentrant = job.spec.offload.activations, job.spec.train.use_reentrant
     model.network.bind(tape)

@@ -139,7 +139,7 @@ def during_step(job: Job, model: Model, tape: Tape, settings: Settings | None = 
 def _ranks(job: Job) -> int:
     """Those that share a sample's tokens take part (deepspeed/runtime/engine.py: dp_process_group=self.seq_data_parallel_group)."""
     parallel = job.spec.parallel
-    return max(1, parallel.gpus // parallel.tensor)
+    return max(1, parallel.gpus // (parallel.tensor * parallel.pipeline))
 
 
 def _dtype(model: Model) -> str:

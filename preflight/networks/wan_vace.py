@@ -44,6 +44,7 @@ class VaceBlock(WanBlock):
 
 class WanVace(Wan):
     divides_sequence = False
+    in_order = False  # hints go from the second list to the first
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         self.layers = frozenset(dims["vace_layers"])

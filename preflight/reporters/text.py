@@ -154,7 +154,19 @@ def _finding(config: str, finding: Finding) -> Iterator[Line]:
 def _reduction(number: int, reduction: Reduction) -> Iterator[Line]:
     yield ((f"  {number}. ", "dim"), (f"{reduction.summary}: {gib(reduction.peak_bytes)}", ""))
     if reduction.keys:
-        yield ((f"     {', '.join(f'{key}: {_yaml(value)}' for key, value in reduction.keys.items())}", "green"),)
+        yield ((f"     {_keys(reduction.keys)}", "green"),)
+
+
+def _keys(keys: Mapping[str, Any]) -> str:
+    """The keys as YAML, or where one is a flag, as a command line has them."""
+    if not any(key.startswith("--") for key in keys):
+        return ", ".join(f"{key}: {_yaml(value)}" for key, value in keys.items())
+    return " ".join(_flag(key, value) for key, value in keys.items())
+
+
+def _flag(key: str, value: Any) -> str:
+    values = value if isinstance(value, list | tuple) else [value]
+    return f"(no {key})" if value is False else " ".join([key, *(str(item) for item in values if item is not True)])
 
 
 def _yaml(value: Any) -> str:

@@ -13,8 +13,8 @@ from preflight.finding import ConfigError
 from preflight.job import Job, job
 from preflight.memory.budget import budget
 from preflight.memory.limits import limits
-from preflight.memory.model import build
 from preflight.memory.phases import phases
+from preflight.memory.pipeline import busiest
 from preflight.networks.network import Shape
 from preflight.report import Verdict
 from preflight.spec import Spec
@@ -143,7 +143,7 @@ def _judged(work: Job, shape: Shape) -> tuple[Integers | None, Integers | None, 
     import numpy as np
 
     try:
-        model = build(work)
+        model = busiest(work)
         need = budget(work, model, shape)
         found = tuple(phases(work, model, need, shape))
         refused = _refused(work, shape)
@@ -162,7 +162,7 @@ def _refused(work: Job, shape: Shape) -> str | None:
     spec = work.spec
     data = replace(spec.data, frames=shape.frames, height=int(shape.height[0]), width=int(shape.width[0]))
     first = work.with_spec(replace(spec, data=data, train=replace(spec.train, batch=int(shape.batch[0]))))
-    model = build(first)
+    model = busiest(first)
     need = budget(first, model)
     case = Case(job=first, model=model, budget=need, phases=tuple(phases(first, model, need)), limits=None)
     return next((finding.message for finding in checks.run(case, deciding=True) if finding.severity == "error"), None)

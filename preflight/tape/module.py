@@ -7,8 +7,8 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from preflight.tape import kronecker, normalization
 from preflight.tape import linear as ops
-from preflight.tape import normalization
 from preflight.tape.checkpoint import checkpoint
 from preflight.tape.dropout import fused_dropout
 from preflight.tape.meter import Segment
@@ -67,6 +67,13 @@ class Linear(Module):
         self.lora_A: Parameter | None = None
         self.lora_B: Parameter | None = None
         self.lora_dropout = False
+        self.lokr_w1: Parameter | None = None
+        self.lokr_w2: Parameter | None = None
+        self.lokr_w2_b: Parameter | None = None
+
+    @property
+    def adapted(self) -> bool:
+        return self.lora_A is not None or self.lokr_w1 is not None
 
     def adapt(self, rank: int, *, dropout: bool = False) -> None:
         """Add a LoRA adapter of `rank`, with or without dropout on its input."""
@@ -74,10 +81,18 @@ class Linear(Module):
         self.lora_dropout = dropout
         self.lora_A, self.lora_B = Parameter((rank, inputs)), Parameter((outputs, rank))
 
+    def adapt_kronecker(self, rank: int, factor: int) -> None:
+        """Add a LoKr adapter of `factor`, its larger part of `rank`."""
+        outputs, inputs = self.weight.shape
+        self.lokr_w1, self.lokr_w2, *narrow = kronecker.factors(inputs, outputs, rank, factor)
+        self.lokr_w2_b = narrow[0] if narrow else None
+
     def forward(self, x: Tensor, *, transposed: bool = False) -> Tensor:
         product = ops.linear_transposed if transposed else ops.linear
         weight = self.weight
         result = quantized_linear(x, weight, self.bias) if isinstance(weight, Quantized) else product(x, weight, self.bias)
+        if self.lokr_w1 is not None and self.lokr_w2 is not None:
+            return kronecker.adapted(x, result, self.lokr_w1, self.lokr_w2, self.lokr_w2_b)
         if self.lora_A is None or self.lora_B is None:
             return result
         dtype = result.dtype

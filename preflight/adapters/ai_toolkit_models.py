@@ -1,0 +1,122 @@
+"""What ai-toolkit does with each architecture: the network it is, its buckets, and where its parts are while it trains.
+
+`arch` is a name of toolkit/config_modules.py: ModelConfig, or the class attribute of a model under toolkit/models and
+extensions_built_in/diffusion_models of github.com/ostris/ai-toolkit, commit 27a03a9.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arch:
+    """`network` is its id, or what finds that by the model's path; `step`: get_bucket_divisibility, pixels.
+
+    `quantizes` says whether its load_model moves the whole transformer to the GPU before it quantises it: never (quantize_model takes
+    block by block), unless low_vram, or always. `layers`: layer_offloading is implemented. `own_text`: the text encoders follow
+    qtype_te, else qtype as well. `blocks`: get_quantization_exclude_modules leaves what is not in the blocks. `experts`: two.
+    `encodes`: the first frame is encoded in each step, cached latents or not. `unloads` and `tiles`: what low_vram does in sampling.
+    """
+
+    network: str | Callable[[str], tuple[str, bool]]
+    step: int = 16
+    quantizes: Literal["never", "unless-low-vram", "always"] = "never"
+    layers: bool = False
+    own_text: bool = False
+    blocks: bool = False
+    experts: bool = False
+    encodes: bool = False
+    unloads: bool = False
+    tiles: bool = False
+
+
+def _by_words(*pairs: tuple[str, str], otherwise: str) -> Callable[[str], tuple[str, bool]]:
+    """A network's id by the first word that a path has, and whether any of them said it."""
+
+    def find(path: str) -> tuple[str, bool]:
+        plain = re.sub(r"[^a-z0-9]", "", path.lower())
+        known = next((name for word, name in pairs if word in plain), None)
+        return known or otherwise, known is not None
+
+    return find
+
+
+_FLUX = _by_words(
+    ("flex1", "flex.1-alpha"), ("flex2", "flex.2-preview"), ("kontext", "flux.1-kontext-dev"), ("schnell", "flux.1-schnell"),
+    ("flux1dev", "flux.1-dev"), ("fluxdev", "flux.1-dev"), otherwise="flux.1-dev",
+)  # fmt: skip
+_WAN21 = _by_words(
+    ("13b", "wan2.1-t2v-1.3b"), ("14b", "wan2.1-t2v-14b"), otherwise="wan2.1-t2v-14b",
+)  # fmt: skip
+_SD3 = _by_words(
+    ("35large", "stable-diffusion-3.5-large"), ("35medium", "stable-diffusion-3.5-medium"), ("3medium", "sd3-medium"),
+    otherwise="stable-diffusion-3.5-large",
+)  # fmt: skip
+
+_QWEN = Arch(network="qwen-image", step=32, layers=True, own_text=True, tiles=True)
+_EDIT = Arch(network="qwen-image-edit", step=32, layers=True, own_text=True, tiles=True)
+_WAN = Arch(network=_WAN21, quantizes="unless-low-vram", layers=True, unloads=True, tiles=True)
+_WAN22 = Arch(
+    network="wan2.2-t2v-a14b", quantizes="unless-low-vram", layers=True, blocks=True, experts=True, unloads=True, tiles=True
+)
+_LTX2 = Arch(network="ltx-2-19b", step=32, layers=True, own_text=True)
+
+ARCHS: dict[str, Arch] = {
+    "sd1": Arch(network="sd1.5"),
+    "sdxl": Arch(network="sdxl"),
+    "sd3": Arch(network=_SD3, step=32, quantizes="unless-low-vram"),
+    "pixart_sigma": Arch(network="pixart-sigma"),
+    "auraflow": Arch(network="auraflow"),
+    "flux": Arch(network=_FLUX, step=32, quantizes="unless-low-vram"),
+    "flex1": Arch(network="flex.1-alpha", step=32, quantizes="unless-low-vram"),
+    "flex2": Arch(network="flex.2-preview", quantizes="always"),
+    "flux_kontext": Arch(network="flux.1-kontext-dev", quantizes="always"),
+    "flux2": Arch(network="flux.2-dev", layers=True),
+    "flux2_klein_4b": Arch(network="flux.2-klein-4b", layers=True),
+    "lumina2": Arch(network="lumina-image-2.0", quantizes="always"),
+    "chroma": Arch(network="chroma1-hd", step=32, quantizes="always"),
+    "hidream": Arch(network="hidream-i1", quantizes="unless-low-vram", own_text=True),
+    "qwen_image": _QWEN,
+    "qwen_image_edit": _EDIT,
+    "qwen_image_edit_plus": _EDIT,
+    "zimage": Arch(network="z-image", layers=True, own_text=True),
+    "ltx2": _LTX2,
+    "ltx2.3": Arch(network="ltx-2.3-22b", step=32, layers=True, own_text=True),
+    "wan21": _WAN,
+    "wan21_i2v": Arch(network="wan2.1-i2v-14b", quantizes="unless-low-vram", layers=True, encodes=True, unloads=True, tiles=True),
+    "wan22_5b": Arch(
+        network="wan2.2-ti2v-5b", step=32, quantizes="unless-low-vram", layers=True, blocks=True, unloads=True, tiles=True
+    ),
+    "wan22_14b": _WAN22,
+    "wan22_14b_i2v": Arch(
+        network="wan2.2-i2v-a14b", quantizes="unless-low-vram", layers=True, blocks=True, experts=True, encodes=True, unloads=True
+    ),
+}
+
+#: Those that ai-toolkit has and this does not, by what they are called.
+ELSEWHERE = {
+    "sd2": "Stable Diffusion 2", "vega": "Segmind Vega", "ssd": "SSD-1B", "pixart": "PixArt Alpha", "cogview4": "CogView 4",
+    "omnigen2": "OmniGen2", "hidream_e1": "HiDream E1", "hidream_o1": "HiDream O1", "flux2_klein_9b": "FLUX.2 [klein] 9B",
+    "chroma_radiance": "Chroma Radiance", "zeta_chroma": "Zeta Chroma", "zimage_l2p": "Z-Image L2P", "f-lite": "F Lite",
+    "anima": "Anima", "boogu_image": "Boogu Image", "boogu_image_edit": "Boogu Image Edit", "ernie_image": "ERNIE Image",
+    "ideogram4": "Ideogram 4", "krea2": "Krea 2", "mageflow": "MageFlow", "mageflow_edit": "MageFlow Edit",
+    "minimax_h3": "MiniMax H3", "minimax_h3_ref2va": "MiniMax H3 Ref2VA", "nucleus_image": "Nucleus Image",
+    "prx_pixel": "PRX Pixel", "ltx2.5": "LTX-2.5", "ace_step_15": "ACE-Step 1.5", "ace_step_15_xl": "ACE-Step 1.5 XL",
+}  # fmt: skip
+
+#: Older configs say their architecture by a flag; the first that is true holds (ModelConfig).
+FLAGS = {
+    "is_v2": "sd2", "is_v3": "sd3", "is_xl": "sdxl", "is_pixart": "pixart", "is_pixart_sigma": "pixart_sigma",
+    "is_auraflow": "auraflow", "is_flux": "flux", "is_lumina2": "lumina2", "is_vega": "vega", "is_ssd": "ssd",
+}  # fmt: skip
+
+
+def bucket(resolution: int, step: int) -> tuple[int, int]:
+    """(width, height) of a square picture in its bucket (toolkit/buckets.py: get_bucket_for_image_size)."""
+    below, above = resolution // step * step, -(-resolution // step) * step
+    sides = [(w, h) for w, h in ((below, below), (below, above)) if 0 < w * h <= resolution**2]
+    return min(sides, key=lambda side: resolution**2 - side[0] * side[1]) if sides else (max(step, below), max(step, below))
