@@ -20,6 +20,7 @@ from preflight import (
     yaml_positions,
 )
 from preflight.finding import Finding, Severity
+from preflight.launching import kinds
 from preflight.launching.launch import Heredoc, Launch
 from preflight.position import Parsed, Path, Position, dotted, kind, refusal
 
@@ -144,13 +145,12 @@ def read_all(path: str, *, overrides: Sequence[str] = (), text: str | None = Non
 
     A single launch of several is named by its line, `train.sh:40`.
     """
-    from preflight import scripts
-    from preflight.launching import script
-
-    name, line = (path, None) if text is not None else scripts.named(path)
-    script.refuse_foreign(name)
+    name, line = (path, None) if text is not None else kinds.named(path)
+    kinds.refuse_foreign(name)
     content = source.text_of(name) if text is None else source.checked(text, "standard input")
-    if script.is_script(name, content):
+    if kinds.is_script(name, content):
+        from preflight import scripts
+
         return scripts.read(name, content, overrides, line)
     data, positions = reader(path, content)(content)
     if not isinstance(data, dict):

@@ -41,9 +41,9 @@ READING: Mapping[str, str] = {
     "unresolved-variable": "A flag's value depends on a variable that the script does not set, or on what a command prints. "
     "Scripts are read, never run: give the value with --set FLAG=VALUE.",
     "unresolved-arguments": "Where a variable that the script does not set stands among the flags, there may be further ones.",
-    "flags-cut-off": "A comment between continued lines, or a missing \\ at a line's end, ends a command. What follows is a command "
+    "flags-cut-off": "A comment between continued lines, or a missing \\ at a line's end, ends a command. What follows is one "
     "of its own, and its flags never reach the program.",
-    "script-not-read": "Another script that this one calls is not there. Paths are seen from the script's folder and those above it.",
+    "script-not-read": "Another script that this one calls is not there. Paths are seen from its folder and those above.",
     "invalid-shell": "The script's grammar breaks here, so what follows may be misread. `bash -n` says what bash thinks.",
     "windows-lines": "Bash takes the carriage return at the end of each line for a part of the last word.",
     # the family and its words
@@ -69,6 +69,7 @@ READING: Mapping[str, str] = {
     "not-counted": "The trainer does this in a way that needs less or more than is counted; the message says which.",
     "nothing-trained": "What the config chooses to train matches no parameter, so the optimizer gets an empty list and stops.",
     "older-version": "The config is of an older version of the trainer, whose layers are counted as the present one's.",
+    "pipeline-stages": "The trainer does not divide this network into stages, or not in this run; the message says what stops it.",
     "reference-tokens": "A reference video's latents stand in the sequence with the target's, so a step has more tokens.",
     "size-not-in-config": "The data set was encoded beforehand, so its size stands in no config; another size of it is taken.",
     "text-encoders-train": "The trainer trains the text encoders too, which is not counted.",

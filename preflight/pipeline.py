@@ -11,6 +11,7 @@ from preflight import adapters, catalog, document, schema, scripts
 from preflight.adapters.reading import Reading
 from preflight.document import Document
 from preflight.finding import ConfigError, Finding
+from preflight.launching import kinds
 from preflight.report import Result
 from preflight.silence import silenced
 from preflight.spec import Spec
@@ -60,7 +61,7 @@ def inspect_all(
 
 def _in_file(result: Result, path: str) -> Result:
     """`result`, which is named by a line of the script at `path`, with findings that say which file they are in."""
-    path = scripts.named(path)[0]
+    path = kinds.named(path)[0]
     placed = (replace(f, file=f.file or path) if f.line is not None else f for f in result.findings)
     return replace(result, findings=tuple(placed))
 

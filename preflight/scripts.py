@@ -5,25 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path as File
+from typing import TYPE_CHECKING
 
 from preflight import overrides, silence, source
 from preflight.document import Document
 from preflight.finding import ConfigError
-from preflight.launching import script
-from preflight.launching.shell import Started
+from preflight.launching import kinds
 from preflight.position import refusal
 
-#: A launch of a script that has several: `train.sh:40`.
-AT_LINE = re.compile(r"(?P<path>.+):(?P<line>[1-9][0-9]{0,6})", re.DOTALL)
-
-
-def named(path: str) -> tuple[str, int | None]:
-    """The file that `path` names, and the line of one launch in it where it names one."""
-    match = AT_LINE.fullmatch(path)
-    if match is None or not match["path"].lower().endswith(script.ENDINGS) or _is_file(path):
-        return path, None
-    return match["path"], int(match["line"])
+if TYPE_CHECKING:
+    from preflight.launching.shell import Started
 
 
 def name(document: Document, others: Sequence[Document]) -> str:
@@ -41,6 +32,8 @@ def trains(document: Document) -> bool:
 
 def read(path: str, text: str, settings: Sequence[str], line: int | None = None) -> tuple[Document, ...]:
     """The launches in the script at `path`, or the one whose command begins on `line`. Raises ConfigError where there is none."""
+    from preflight.launching import script
+
     found = script.read(path, text, _load)
     started = [one for one in found.started if line in (None, one.launch.line)]
     if not started:
@@ -84,13 +77,6 @@ def _plain(name: str) -> str:
 def _load(path: str) -> str | None:
     """Another script's text; None for what is not there, or no text."""
     try:
-        return source.text_of(path) if _is_file(path) else None
+        return source.text_of(path) if kinds.is_file(path) else None
     except ConfigError:
         return None
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return File(path).is_file()
-    except (OSError, ValueError):  # a name that no file can have
-        return False

@@ -20,14 +20,8 @@ PARTLY = [
     for family in ("sr3", "resshift", "basicsr", "neuraloperator")
     for path in sorted((CORPUS / "diffsr" / family).iterdir() if CORPUS.exists() else ())
 ]
-OTHERS = [
-    path
-    for folder in (
-        "wan/cogvideo",
-        "wan/fastvideo",
-    )
-    for path in sorted((CORPUS / folder).glob("*.y*ml"))
-]
+PARTLY += [("ai-toolkit", path) for path in sorted((CORPUS / "wan" / "ai_toolkit").glob("*.y*ml"))]
+OTHERS = [path for folder in ("wan/fastvideo",) for path in sorted((CORPUS / folder).glob("*.y*ml"))]
 HERE = pytest.mark.skipif(not CORPUS.exists(), reason=f"{CORPUS} is not on this machine")
 
 

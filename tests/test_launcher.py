@@ -1,4 +1,4 @@
-"""What accelerate, torchrun and DeepSpeed make of a launch: how many GPUs, what is divided between them, and what goes to the host."""
+"""What accelerate, torchrun and DeepSpeed make of a launch: how many GPUs, and what is divided between them or leaves them."""
 
 from __future__ import annotations
 

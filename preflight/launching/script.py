@@ -12,13 +12,8 @@ from preflight.launching.grammar import Source
 from preflight.launching.launch import Heredoc
 from preflight.launching.shell import Reading, Shell, Started
 from preflight.launching.walk import script as walk
-from preflight.position import refusal, too_deep
+from preflight.position import too_deep
 
-ENDINGS = (".sh", ".bash", ".slurm", ".sbatch", ".zsh", ".ksh")
-#: Scripts of other shells, and what they are.
-FOREIGN: Mapping[str, str] = {".ps1": "PowerShell", ".psm1": "PowerShell", ".bat": "a batch file", ".cmd": "a batch file",
-                              ".fish": "fish", ".csh": "a C shell", ".tcsh": "a C shell"}  # fmt: skip
-SHEBANG = re.compile(r"#![^\n]*\b(?:ba|z|k|da|a)?sh\b")
 SBATCH = re.compile(r"^#SBATCH\s+(--?[\w-]+)(?:[=\s]\s*(\S+))?", re.MULTILINE)
 #: What Slurm tells a job of its own request (sbatch(1), OUTPUT ENVIRONMENT VARIABLES).
 SLURM: Mapping[str, tuple[str, ...]] = {
@@ -37,18 +32,6 @@ SLURM: Mapping[str, tuple[str, ...]] = {
 class Script(NamedTuple):
     started: tuple[Started, ...]
     heredocs: Mapping[str, Heredoc]
-
-
-def is_script(path: str, text: str) -> bool:
-    """Whether the file is a shell script, by its name, or where that says nothing by its first line."""
-    return path.lower().endswith(ENDINGS) or (("." not in path.rpartition("/")[2].lstrip(".")) and bool(SHEBANG.match(text)))
-
-
-def refuse_foreign(path: str) -> None:
-    """Raises ConfigError ("unknown-format") for a script of a shell that is not read."""
-    kind = next((words for ending, words in FOREIGN.items() if path.lower().endswith(ending)), None)
-    if kind is not None:
-        raise refusal("unknown-format", f"{path} is {kind}, which is not read; expected a script for bash or sh, or a config.")
 
 
 def read(path: str, text: str, load: Callable[[str], str | None]) -> Script:
