@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from preflight import (
+    data_lists,
     env_positions,
     included,
     interpolation,
@@ -22,7 +23,7 @@ from preflight import (
 from preflight.finding import Finding, Severity
 from preflight.launching import kinds
 from preflight.launching.launch import Heredoc, Launch
-from preflight.position import Parsed, Path, Position, dotted, kind, refusal
+from preflight.position import Parsed, Path, Position, dotted, refusal
 
 __all__ = ["Document", "Position", "read", "read_all"]
 
@@ -154,7 +155,7 @@ def read_all(path: str, *, overrides: Sequence[str] = (), text: str | None = Non
         return scripts.read(name, content, overrides, line)
     data, positions = reader(path, content)(content)
     if not isinstance(data, dict):
-        raise refusal("not-a-mapping", f"The top level is {kind(data)}; expected keys and values.", Position(1, 1))
+        raise data_lists.refused(data)
     return (replace(_document(path, data, positions, overrides), ignored=silence.comments(content)),)
 
 

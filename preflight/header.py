@@ -9,7 +9,8 @@ def header(adapter: str, case: Case) -> str:
     """Family, model, method, shape, batch and GPUs."""
     spec = case.job.spec
     train, data, parallel = spec.train, spec.data, spec.parallel
-    method = f"LoRA r{train.lora.rank}" if train.lora is not None else "full"
+    lora = train.lora
+    method = "full" if lora is None else f"LoRA r{lora.rank}" if lora.factor is None else "LoKr"
     frames = f"{data.frames}×" if data.frames > 1 else ""
     batch = f"batch {train.batch}" + (f"×{train.accumulation}" if train.accumulation > 1 else "")
     how = [str(parallel.strategy)] if parallel.strategy != "none" else []

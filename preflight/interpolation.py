@@ -1,16 +1,17 @@
-"""`${a.b}` to the value it stands for, through OmegaConf; what cannot be known before the launch is refused.
+"""`${a.b}` to the value it stands for, through OmegaConf; what only the launch knows becomes Unresolved.
 
-No resolver runs (`${oc.env:HOME}` would read the environment, and differ on the machine that trains), and what an
-expansion may cost is bounded before OmegaConf sees it, since ten lines of `${a}${a}` can stand for gigabytes.
+No resolver runs (`${oc.env:HOME}` would read the environment, and differ on the machine that trains): OmegaConf sees a mark in
+its place. What an expansion may cost is bounded before OmegaConf sees it, since ten lines of `${a}${a}` can stand for gigabytes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from preflight.finding import ConfigError, Finding
+from preflight.launching.launch import Unresolved
 from preflight.position import Path, Position, dotted, refusal, shorten
 
 MISSING = "???"
@@ -18,17 +19,52 @@ MAX_COST = 2 * 2**20  # characters, and 100 for each `${…}` that is evaluated:
 DYNAMIC_COST = MAX_COST // 8  # of `${a.${b}}`: what it will refer to is not known beforehand
 REFERENCE = re.compile(r"\\.|\$\{\s*([^${}:]*)(:?)", re.DOTALL)
 DYNAMIC = re.compile(r"\$\{[^}]*(?:\$\{|\\)")
+MARK = re.compile("\0(\\d+)\0")  # where a text stood that calls a resolver
 
 
 def resolve(data: dict[str, Any], positions: Mapping[Path, Position], within: Path = ()) -> tuple[dict[str, Any], frozenset[Path]]:
     """`data` with every `${…}` replaced by its value, and the paths where one stood.
 
+    A value that needs a resolver is Unresolved, and so is one that refers to such a value.
     `within` is the path under which `positions` and the user know this data.
     Raises ConfigError with one finding for each value that is `???` or cannot be resolved.
     """
     marked = {path: text for path, text in _texts(data, ()) if "${" in text or text == MISSING}
     if not marked:
         return data, frozenset()
+    later = {path: text for path, text in marked.items() if _needs_resolver(text)}
+    if later:
+        _refuse(
+            {path: "holds the character NUL; expected text" for path, text in _texts(data, ()) if "\0" in text}, positions, within
+        )
+    for number, path in enumerate(later):
+        _at(data, path[:-1])[path[-1]] = f"\0{number}\0"
+    known, inside = _known(data, {path: text for path, text in marked.items() if path not in later}, positions, within)
+    return (_opened(known, list(later.values())) if later else known), inside | later.keys()
+
+
+def _needs_resolver(text: str) -> bool:
+    return any(resolver for _, resolver in _references(text)) or bool(DYNAMIC.search(text) and ":" in text)
+
+
+def _opened(value: Any, texts: Sequence[str]) -> Any:
+    """`value` with Unresolved in place of every text that holds a mark."""
+    if isinstance(value, dict):
+        return {key: _opened(item, texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_opened(item, texts) for item in value]
+    inside = [texts[int(number)] for number in MARK.findall(value)] if isinstance(value, str) else []
+    if not inside:
+        return value
+    # within a longer text it is cut short, since a long one may be referred to very often
+    spelled = inside[0] if MARK.fullmatch(value) else MARK.sub(lambda match: shorten(texts[int(match[1])]), value)
+    return Unresolved(spelled, inside[0], "resolver")
+
+
+def _known(
+    data: dict[str, Any], marked: Mapping[Path, str], positions: Mapping[Path, Position], within: Path
+) -> tuple[dict[str, Any], frozenset[Path]]:
+    """`data` with what is in `marked` resolved, none of which needs a resolver."""
     costs = _Costs(data)
     try:
         _refuse({path: problem for path, text in marked.items() if (problem := _refused(path, text, costs))}, positions, within)
@@ -55,8 +91,6 @@ def _refused(path: Path, text: str, costs: _Costs) -> str | None:
     spelled = shorten(repr(text))
     if text == MISSING:
         return "is ???, a value that must be given; expected a value"
-    if any(resolver for _, resolver in _references(text)) or (DYNAMIC.search(text) and ":" in text):
-        return f"is {spelled}, which is only known where the training runs; expected a value"
     if not _well_formed(text):
         return rf"is {spelled}, which is no ${{key}}; expected ${{key}}, or \${{ for the characters themselves"
     absent = costs.absent(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Any
 
 from preflight import catalog
@@ -75,13 +76,13 @@ class Job:
 
     @property
     def steps(self) -> Steps:
-        """The steps in which the network takes sizes."""
+        """The steps in which the network takes sizes, and the trainer makes them."""
         from preflight.memory.model import family
 
         facts = self.network
         made = family(facts.family)
         pixels = facts.pixel_multiple or (made.pixel_step(self.dims) if made is not None else 1)
-        return Steps(pixels=pixels, frames=facts.frame_step or 1, frames_offset=facts.frame_offset)
+        return Steps(pixels=lcm(pixels, self.spec.data.pixel_step), frames=facts.frame_step or 1, frames_offset=facts.frame_offset)
 
     def with_spec(self, spec: Spec) -> Job:
         return replace(self, spec=spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from preflight import catalog, checks
 from preflight.checks.case import Case
@@ -11,7 +12,7 @@ from preflight.job import Job, job
 from preflight.memory.budget import budget
 from preflight.memory.host import host
 from preflight.memory.limits import limits
-from preflight.memory.peak import reserved, worst
+from preflight.memory.peak import least, reserved, worst
 from preflight.memory.phases import phases
 from preflight.memory.pipeline import busiest
 from preflight.memory.rules import held
@@ -20,17 +21,23 @@ from preflight.spec import Spec
 from preflight.units import GIB
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The case is what memory and verdict were computed from."""
+    """What there is to say of a case, computed when asked, as most judgements only serve a search."""
 
     case: Case
-    memory: Memory
-    verdict: Verdict
 
-    @property
+    @cached_property
+    def verdict(self) -> Verdict:
+        return _verdict(self.case)
+
+    @cached_property
+    def memory(self) -> Memory:
+        return _memory(self.case)
+
+    @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """What every check finds, with canonical keys; computed when asked, as most judgements only serve a search."""
+        """What every check finds, with canonical keys."""
         return tuple(checks.run(self.case))
 
 
@@ -50,14 +57,16 @@ def judge_job(work: Job, threshold: float) -> Judgement:
         phases=tuple(phases(work, model, need)),
         limits=limits(work.gpu, work.spec.parallel, threshold) if work.gpu is not None else None,
     )
-    return Judgement(case=case, memory=_memory(case), verdict=_verdict(case))
+    return Judgement(case=case)
 
 
 def _verdict(case: Case) -> Verdict:
     if case.limits is None:
         return "cannot-judge"
+    if least(case.budget, case.phases) > case.limits.reachable or case.budget.activations > case.limits.activations:
+        return "does-not-fit"
     peak = worst(case.budget, case.phases)
-    if peak.total > case.limits.reachable or case.budget.activations > case.limits.activations:
+    if peak.total > case.limits.reachable:
         return "does-not-fit"
     if any(finding.severity == "error" for finding in checks.run(case, deciding=True)):
         return "cannot-judge"

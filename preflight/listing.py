@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from preflight import adapters, catalog, checks
+from preflight.adapters.table import Field
 from preflight.units import GIB
 
 
@@ -75,9 +76,17 @@ def _models() -> Iterator[dict[str, Any]]:
 
 
 def _adapters() -> Iterator[dict[str, Any]]:
-    for name in adapters.ADAPTERS:
-        adapter = adapters.by_name(name)
-        yield {"id": name, "reads": adapters.documentation(adapter.name).partition("\n")[0]}
+    for name in adapters.names():
+        table = adapters.by_name(name).table
+        keys = [_key(entry) for entry in table.fields] if table is not None else []
+        yield {"id": name, "reads": adapters.documentation(name).partition("\n")[0], "keys": keys}
+
+
+def _key(entry: Field) -> dict[str, Any]:
+    """A field as users know it; what begins with an underscore is the adapter's own business."""
+    meant = [path for path in entry.paths if not path.startswith("_")]
+    row: dict[str, Any] = {"keys": list(entry.keys), "means": meant, "takes": entry.convert.name}
+    return {**row, "default": entry.default, "source": entry.source} if entry.source else row
 
 
 LISTS: Mapping[str, Callable[[], Iterator[dict[str, Any]]]] = {
@@ -100,8 +109,18 @@ def _long(row: dict[str, Any]) -> Iterator[str]:
     first, *others = row.items()
     yield f"{first[1]}\n"
     for name, value in others:
-        if value not in (None, [], ""):
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from _keys(value)
+        elif value not in (None, [], ""):
             yield f"  {name:<12}{_cell(value)}\n"
+
+
+def _keys(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """One line a key: its names, what it means in the spec, and what holds without it."""
+    for row in rows:
+        means = f" → {', '.join(row['means'])}" if row["means"] else ""
+        default = f"; without it {json.dumps(row['default'])} ({row['source']})" if "source" in row else ""
+        yield f"  {' | '.join(row['keys'])}{means}: {row['takes']}{default}\n"
 
 
 def _cell(value: Any) -> str:

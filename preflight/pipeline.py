@@ -12,6 +12,7 @@ from preflight.adapters.reading import Reading
 from preflight.document import Document
 from preflight.finding import ConfigError, Finding
 from preflight.launching import kinds
+from preflight.launching.launch import Unresolved
 from preflight.report import Result
 from preflight.silence import silenced
 from preflight.spec import Spec
@@ -171,7 +172,16 @@ _NO_GPU = Finding(
 
 def _family(config: Document, name: str) -> tuple[Finding, ...]:
     """What the family's schema refuses; a launch script's flags are texts, which their adapter reads."""
-    return () if name == "native" or config.launch is not None else schema.findings(schema.check(config.data, name), config)
+    if name == "native" or config.launch is not None or not schema.exists(name):
+        return ()
+    return schema.findings(schema.check(_known(config.data), name), config)
+
+
+def _known(value: Any) -> Any:
+    """`value` without what only the machine knows that runs the training: its adapter has said what there is to say of that."""
+    if isinstance(value, Mapping):
+        return {key: _known(item) for key, item in value.items() if not isinstance(item, Unresolved)}
+    return [_known(item) for item in value] if isinstance(value, list) else value
 
 
 def _gpu(

@@ -49,6 +49,11 @@ def load(name: str) -> dict[str, Any]:
     return schema
 
 
+def exists(name: str) -> bool:
+    """Whether the package has a schema of that name; an adapter from elsewhere brings none."""
+    return (paths.schemas() / f"{name}.schema.json").is_file()
+
+
 def check(data: Mapping[str, Any], schema_name: str) -> list[Violation]:
     """What the schema refuses in `data`, the first complaint about each value; empty when all is well."""
     first: dict[Path, Violation] = {}

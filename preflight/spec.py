@@ -25,7 +25,7 @@ class Model:
 
     name: str
     experts: Literal["one", "both", "swapped"] = "one"
-    code: Literal["musubi"] | None = None
+    code: Literal["musubi", "diffsynth"] | None = None
     dims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -34,11 +34,12 @@ class Lora:
     """`targets` are matched as peft does: a module whose name is a target or ends with "." + target.
 
     `shared`: one adapter serves both experts of a network that has two. With a `factor` the adapters are Kronecker products (LoKr):
-    each side of a layer is split by it, by -1 as evenly as it goes.
+    each side of a layer is split by it, by -1 as evenly as it goes. `code`: whose forward pass of an adapter runs; null: peft's.
     """
 
     rank: int
     factor: int | None = None
+    code: Literal["ai-toolkit"] | None = None
     alpha: float | None = None
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     dropout: float = 0.0
@@ -86,10 +87,12 @@ class Data:
     """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step.
 
     `workers` are the DataLoader's processes per GPU, each of which prepares `prefetch` batches ahead (torch's default: 2).
+    `pixel_step`: the trainer's buckets have sides in multiples of it, beside the network's own multiple.
     """
 
     height: int
     width: int
+    pixel_step: int = 1
     frames: int = 1
     text_tokens: int | None = None
     latents: Placement = "cached"
@@ -106,7 +109,8 @@ class Precision:
     weights, `text_encoder_quantization` of the text encoders'; `quantized_on`: whether weights are narrowed before they reach the
     GPU, or all stand there in `weights` first. `tf32`: whether float32 matrix products may use TF32; null where the config does not
     say, and torch's own default is no. `attention` is what attention's inputs are cast to, as autocast does on CUDA
-    (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `norms` is how RMS norms run: written out by torch, in
+    (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `loaded`: the dtype that the whole network has on the GPU
+    before it is cast to `weights` there; null: it comes in that. `norms` is how RMS norms run: written out by torch, in
     Python by diffusers' own class, or as torch 2.9's one kernel.
     """
 
@@ -120,6 +124,7 @@ class Precision:
     vae: Dtype | None = None
     tf32: bool | None = None
     attention: Literal["bf16", "fp16"] | None = None
+    loaded: Dtype | None = None
     norms: Literal["composite", "plain", "fused"] = "composite"
 
 
@@ -144,7 +149,8 @@ class Parallel:
 
     `partition` says where pipeline stages begin: balanced by parameters, equally many layers each, or the first layer of each but
     the first, where what runs before the blocks is layer 0. `fsdp_version`: 1 is FullyShardedDataParallel with its flat parameters,
-    2 is fully_shard; `backward_prefetch`, `forward_prefetch` and `use_orig_params` are arguments of the first.
+    2 is fully_shard; `backward_prefetch`, `forward_prefetch` and `use_orig_params` are arguments of the first. `no_sync`:
+    micro-batches before the last leave their gradients as they are, which fsdp then keeps whole (accelerate's accumulate).
     `loading`: every rank loads the whole model, the first does and sends it on, or each builds its part (DeepSpeed's zero.Init).
     `shard`: fsdp divides parameters between so many GPUs and repeats that over the others (hybrid shard); null: between all.
     """
@@ -160,6 +166,7 @@ class Parallel:
     backward_prefetch: Literal["pre", "post", "none"] = "pre"
     forward_prefetch: bool = False
     use_orig_params: bool = True
+    no_sync: bool = False
     reshard: bool = True
     compute: Dtype | None = None
     reduce: Dtype | None = None
@@ -261,9 +268,13 @@ class Paths:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hardware:
-    """`gpu` is a catalog id or alias; host memory and disk are per node."""
+    """`gpu` is a catalog id or alias; host memory and disk are per node.
+
+    `expandable_segments`: the run starts with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True.
+    """
 
     gpu: str | None = None
+    expandable_segments: bool = False
     host_memory_gib: float | None = None
     disk_free_gib: float | None = None
 

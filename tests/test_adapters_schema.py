@@ -13,14 +13,18 @@ import yaml
 
 from preflight import document, schema
 from preflight.adapters import (
+    ai_toolkit,
     basicsr,
     diffsr,
     diffusion_pipe_table,
     hunyuandit,
     ltx_trainer,
+    musubi_table,
     neuraloperator,
     resshift,
+    simpletuner,
     sr3,
+    videotuna,
     wan_lora,
 )
 from preflight.adapters.conversions import SILENT
@@ -37,8 +41,12 @@ TITLES = {
     "sr3": "SR3 or DDPM in Janspiry's trainer: the blocks datasets, model and train; unknown keys are allowed",
     "resshift": "A ResShift run: the blocks trainer, model, diffusion and train; unknown keys are allowed",
     "basicsr": "A BasicSR run: the blocks datasets, network_g, train and val; unknown keys are allowed",
+    "ai-toolkit": "A job of ai-toolkit: job and config.process; unknown keys are allowed",
     "ltx-trainer": "Lightricks' trainers: the blocks model, lora, optimization and validation; unknown keys are allowed",
+    "simpletuner": "SimpleTuner: its options as keys, with or without dashes; unknown keys are allowed",
+    "musubi": "musubi-tuner: the flags of its scripts as keys, as its TOML has them; unknown keys are allowed",
     "neuraloperator": "neuraloperator's scripts: the blocks data, opt and model; unknown keys are allowed",
+    "videotuna": "VideoTuna: the blocks flow and train, or model, data and lightning; unknown keys are allowed",
 }
 TABLES = {
     "diffusion-pipe": diffusion_pipe_table.TABLE,
@@ -49,7 +57,11 @@ TABLES = {
     "resshift": resshift.TABLE,
     "basicsr": basicsr.TABLE,
     "neuraloperator": neuraloperator.TABLE,
+    "simpletuner": simpletuner.TABLE,
     "ltx-trainer": ltx_trainer.TABLE,
+    "ai-toolkit": ai_toolkit.TABLE,
+    "musubi": musubi_table.TABLE,
+    "videotuna": videotuna.TABLE,
 }
 
 
@@ -109,6 +121,8 @@ def family(name: str, table: Table) -> dict[str, Any]:
                 patterns[flag_pattern(key)] = fragment
             elif name == "wan-lora" and rest and group in groups:
                 put(groups[group], rest, fragment)
+            elif name == "ai-toolkit" and group != "hardware":
+                put(settings, f"config.process.*.{key}", fragment)
             else:
                 put(settings, key, fragment)
     head = {"$schema": DRAFT, "$id": f"urn:preflight:{name}:1", "title": TITLES[name], "type": "object"}

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.adapters import ai_toolkit_keys as keys
+from preflight.adapters import ai_toolkit_memory
 from preflight.adapters import ai_toolkit_run as stages
 from preflight.adapters.ai_toolkit_jobs import job
 from preflight.adapters.ai_toolkit_models import ARCHS, ELSEWHERE, FLAGS
 from preflight.adapters.ai_toolkit_values import network_type, optimizer, patterns, percent, qtype, resolutions
 from preflight.adapters.conversions import DTYPE, RANKS, SIDE, choice, flag, real, whole
-from preflight.adapters.draft import Draft, draft
+from preflight.adapters.draft import draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.adapters.run_values import count, place
 from preflight.adapters.table import HARDWARE, Field, Table
@@ -43,11 +45,12 @@ FIELDS = (
     Field(path="_rank", keys=("network.rank",), convert=whole(1, SIDE), precedence=1),
     Field(path="train.lora.alpha", keys=("network.linear_alpha",), convert=real(0, 1e12), precedence=1),
     Field(path="train.lora.alpha", keys=("network.alpha",), convert=real(0, 1e12), default=1.0, source="NetworkConfig"),
-    Field(path="train.lora.dropout", keys=("network.dropout",), convert=real(0, 1), default=0.0, source="NetworkConfig"),
     Field(path="_full_rank", keys=("network.lokr_full_rank",), convert=flag(), default=True, source="NetworkConfig"),
     Field(path="_factor", keys=("network.lokr_factor",), convert=whole(-1, SIDE), default=-1, source="NetworkConfig"),
     Field(path="_conv", keys=("network.conv",), convert=whole(0, SIDE)),
     Field(path="_only_blocks", keys=("network.transformer_only",), convert=flag(), default=True, source="NetworkConfig"),
+    Field(path="_all_layers", keys=("network.all_layers",), convert=flag(), default=False, source="NetworkConfig"),
+    Field(path="_whole", keys=("network.network_kwargs.full_if_contains",), convert=patterns()),
     Field(path="_ignore", keys=("network.network_kwargs.ignore_if_contains",), convert=patterns()),
     Field(path="_only", keys=("network.network_kwargs.only_if_contains",), convert=patterns()),
     Field(path="_resolution", keys=("datasets.*.resolution",), convert=resolutions(), among="largest", default=512, source=DATA),
@@ -56,7 +59,8 @@ FIELDS = (
     Field(path="_in_memory", keys=("datasets.*.cache_latents",), convert=flag(), among="largest", default=False, source=DATA),
     Field(path="_on_disk", keys=("datasets.*.cache_latents_to_disk",), convert=flag(), among="largest", default=False, source=DATA),
     Field(path="data.workers", keys=("datasets.*.num_workers",), convert=count(0, RANKS), among="first", default=2, source=DATA),
-    Field(path="data.prefetch", keys=("datasets.*.prefetch_factor",), convert=whole(1, RANKS), among="first", default=2, source=DATA),
+    Field(path="data.prefetch", keys=("datasets.*.prefetch_factor",), convert=whole(1, RANKS), among="first", default=2,
+          source=DATA),
     Field(path="_batch", keys=("train.batch_size",), convert=whole(), default=1, source=TRAIN),
     Field(path="train.accumulation", keys=("train.gradient_accumulation",), convert=whole(), default=1, source=TRAIN),
     Field(path="_legacy_accumulation", keys=("train.gradient_accumulation_steps",), convert=whole(-1), default=1, source=TRAIN),
@@ -93,6 +97,7 @@ FIELDS = (
           default=1, source="SampleConfig"),
     Field(path="sample.steps", keys=("sample.sample_steps",), convert=whole(1, RANKS), default=20, source="SampleConfig"),
     Field(path="_guidance", keys=("sample.guidance_scale",), convert=real(0, 1e6), default=7, source="SampleConfig"),
+    Field(path="_flux_cfg", keys=("model.use_flux_cfg",), convert=flag(), default=False, source=MODEL),
     Field(path="_no_samples", keys=("train.disable_sampling",), convert=flag(), default=False, source=TRAIN),
     Field(path="save.every", keys=("save.save_every",), convert=count(), default=1000, source="SaveConfig"),
     Field(path="save.keep", keys=("save.max_step_saves_to_keep",), convert=count(), default=5, source="SaveConfig"),
@@ -104,7 +109,8 @@ FIELDS = (
     Field(path="_text_trains", keys=("train.train_text_encoder",), convert=flag(), default=False, source=TRAIN),
     Field(path="_network_trains", keys=("train.train_unet",), convert=flag(), default=True, source=TRAIN),
     Field(path="_swapping", keys=("train.do_paramiter_swapping",), convert=flag(), default=False, source=TRAIN),
-    Field(path="_extractor", keys=("train.diffusion_feature_extractor_path", "train.latent_feature_extractor_path"), convert=place()),
+    Field(path="_extractor", keys=("train.diffusion_feature_extractor_path", "train.latent_feature_extractor_path"),
+          convert=place()),
     Field(path="_split", keys=("model.split_model_over_gpus",), convert=flag(), default=False, source=MODEL),
     Field(path="_any_length", keys=("datasets.*.auto_frame_count",), convert=flag(), among="largest"),
     Field(path="parallel.gpus", keys=("hardware.gpus",), convert=whole(1, RANKS)),
@@ -112,11 +118,7 @@ FIELDS = (
 )  # fmt: skip
 
 #: Read by the trainer without effect on a step's memory that is known.
-NO_EFFECT = (
-    "job", "meta", "meta.*", "config.name", "type", "device", "performance_log_every", "sqlite_db_path", "trigger_word", "log_dir",
-    "logging", "logging.*", "save.*", "first_sample", "first_sample.*", "sample.*", "guidance", "guidance.*", "torch_profiler",
-    "is_v2", "training_seed", "ui", "ui.*", "network.*", "datasets.*.*", "train.*", "model.*",
-)  # fmt: skip
+NO_EFFECT = ("job", "meta", "meta.*", "config.name", "config.training_folder", "config.device", *keys.read(), *keys.OPEN)
 
 
 def _locate(parts: tuple[str, ...]) -> tuple[str, ...]:
@@ -133,7 +135,7 @@ TABLE = Table(
     unread="{key} is not read by ai-toolkit, so it changes nothing",
     fields=FIELDS,
     no_effect=NO_EFFECT,
-    sections=frozenset({"hardware"}),
+    sections=frozenset({"hardware", "model_kwargs", "network_kwargs", "ema_config"}),
     locate=_locate,
     prefer=_prefer,
 )
@@ -154,11 +156,9 @@ def read(document: Document) -> Reading:
     run.check()
 
     def inverse(changes: dict[str, Any]) -> dict[str, Any]:
-        return stages.inverse(run, changes)
+        return ai_toolkit_memory.inverse(run, changes)
 
     return run.reading(inverse)
 
 
-ADAPTER = Adapter(name="ai-toolkit", matches=matches, read=read)
-
-__all__ = ["ADAPTER", "TABLE", "Draft", "matches", "read"]
+ADAPTER = Adapter(name="ai-toolkit", matches=matches, read=read, table=TABLE)

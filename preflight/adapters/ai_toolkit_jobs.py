@@ -76,10 +76,10 @@ def _process(document: Document, process: Mapping[str, object]) -> None:
             f"{key} is {f'{chr(34)}{kind}{chr(34)}' if kind is not None else 'missing'}; expected one of {', '.join(TRAINERS)}."
         )
         _refuse(document, "invalid-value", message, key, did_you_mean(str(kind), (*TRAINERS, *OTHERS)))
-    for name, what in BLOCKS.items():
+    for name, kind_of in BLOCKS.items():
         block = process.get(name)
         if isinstance(block, Mapping):
-            what = what.format(type=block.get("type", "t2i"))
+            what = kind_of.format(type=block.get("type", "t2i"))
             place = f"config.process[0].{name}"
             _refuse(document, "not-modelled", f"Cannot judge: {place} asks for {what}, whose training is not modelled.", place)
 

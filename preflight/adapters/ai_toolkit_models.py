@@ -16,10 +16,11 @@ from typing import Literal
 class Arch:
     """`network` is its id, or what finds that by the model's path; `step`: get_bucket_divisibility, pixels.
 
-    `quantizes` says whether its load_model moves the whole transformer to the GPU before it quantises it: never (quantize_model takes
-    block by block), unless low_vram, or always. `layers`: layer_offloading is implemented. `own_text`: the text encoders follow
-    qtype_te, else qtype as well. `blocks`: get_quantization_exclude_modules leaves what is not in the blocks. `experts`: two.
-    `encodes`: the first frame is encoded in each step, cached latents or not. `unloads` and `tiles`: what low_vram does in sampling.
+    `quantizes`: whether load_model moves the whole transformer to the GPU before it quantises it: never (quantize_model takes block
+    by block), unless low_vram, or always. `layers`: it knows layer_offloading. `own_text`: text encoders follow qtype_te, else
+    qtype as well. `blocks`: get_quantization_exclude_modules leaves what is not in the blocks. `experts`: two of them. `encodes`:
+    the first frame is encoded in each step, cached latents or not. `unloads` and `tiles` are what low_vram does in sampling.
+    `guided`: the network is told the guidance, so that its pipeline runs no unconditioned half.
     """
 
     network: str | Callable[[str], tuple[str, bool]]
@@ -32,6 +33,7 @@ class Arch:
     encodes: bool = False
     unloads: bool = False
     tiles: bool = False
+    guided: bool = False
 
 
 def _by_words(*pairs: tuple[str, str], otherwise: str) -> Callable[[str], tuple[str, bool]]:
@@ -71,11 +73,11 @@ ARCHS: dict[str, Arch] = {
     "sd3": Arch(network=_SD3, step=32, quantizes="unless-low-vram"),
     "pixart_sigma": Arch(network="pixart-sigma"),
     "auraflow": Arch(network="auraflow"),
-    "flux": Arch(network=_FLUX, step=32, quantizes="unless-low-vram"),
-    "flex1": Arch(network="flex.1-alpha", step=32, quantizes="unless-low-vram"),
+    "flux": Arch(network=_FLUX, step=32, quantizes="unless-low-vram", guided=True),
+    "flex1": Arch(network="flex.1-alpha", step=32, quantizes="unless-low-vram", guided=True),
     "flex2": Arch(network="flex.2-preview", quantizes="always"),
-    "flux_kontext": Arch(network="flux.1-kontext-dev", quantizes="always"),
-    "flux2": Arch(network="flux.2-dev", layers=True),
+    "flux_kontext": Arch(network="flux.1-kontext-dev", quantizes="always", guided=True),
+    "flux2": Arch(network="flux.2-dev", layers=True, guided=True),
     "flux2_klein_4b": Arch(network="flux.2-klein-4b", layers=True),
     "lumina2": Arch(network="lumina-image-2.0", quantizes="always"),
     "chroma": Arch(network="chroma1-hd", step=32, quantizes="always"),
@@ -107,6 +109,12 @@ ELSEWHERE = {
     "minimax_h3": "MiniMax H3", "minimax_h3_ref2va": "MiniMax H3 Ref2VA", "nucleus_image": "Nucleus Image",
     "prx_pixel": "PRX Pixel", "ltx2.5": "LTX-2.5", "ace_step_15": "ACE-Step 1.5", "ace_step_15_xl": "ACE-Step 1.5 XL",
 }  # fmt: skip
+
+#: Those of an architecture's networks that are not modelled.
+UNMODELLED = {
+    "stable-diffusion-3.5-large": "Stable Diffusion 3.5 Large",
+    "stable-diffusion-3.5-medium": "Stable Diffusion 3.5 Medium",
+}
 
 #: Older configs say their architecture by a flag; the first that is true holds (ModelConfig).
 FLAGS = {

@@ -15,6 +15,7 @@ def _of(module: str, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _FEED = ("net.0.proj", "net.2")
+_GATED = ("w1", "w2", "w3")
 _TWICE = (*_of("attn1", ATTENTION), *_of("attn2", ATTENTION))
 _DOUBLE = (*_of("attn", JOINT), *_of("ff", _FEED), *_of("ff_context", _FEED))
 _SINGLE = ("proj_mlp", "proj_out")
@@ -59,10 +60,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "hidream": (
         *_of("attn1", ("to_q", "to_k", "to_v", "to_out", "to_q_t", "to_k_t", "to_v_t", "to_out_t")),
-        "w1",
-        "w2",
-        "w3",
-        "adaLN_modulation.1",
+        *(name for expert in ("shared_experts", *(f"experts.{n}" for n in range(4))) for name in _of(f"ff_i.{expert}", _GATED)),
+        *_of("ff_t", _GATED),
+        "block.adaLN_modulation.1",
     ),
     # the UNet's down, middle and up blocks whole, their convolutions excepted
     "sdxl": (*_TWICE, *_of("ff", _FEED), "proj_in", "proj_out", "time_emb_proj"),

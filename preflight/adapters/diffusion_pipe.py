@@ -8,6 +8,7 @@ the wrong table is not read.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from preflight.adapters import diffusion_pipe_sizes as sizes
@@ -17,7 +18,9 @@ from preflight.adapters.diffusion_pipe_values import KINDS, Kind, network
 from preflight.adapters.draft import Draft, draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.document import Document
-from preflight.finding import ConfigError
+from preflight.finding import ConfigError, Finding
+
+TABLES = ("model", "adapter", "optimizer", "monitoring")
 
 
 def matches(document: Document) -> bool:
@@ -49,6 +52,7 @@ def read(document: Document) -> Reading:
     if isinstance(path, str):
         document = document.including("dataset", path) or document
     run = draft(document, TABLE)
+    run.findings[:] = map(_misplaced, run.findings)
     kind = KINDS.get(run.get("_type"), Kind(usual=str(run.get("_type")), swaps=True, video=True))
     _required(run)
     _model(run, kind)
@@ -64,6 +68,15 @@ def read(document: Document) -> Reading:
         return _inverse(run, kind, bucket, changes)
 
     return run.reading(inverse)
+
+
+def _misplaced(finding: Finding) -> Finding:
+    """A key that TOML has put into the table above it."""
+    *table, key = (finding.key or "").split(".")
+    if finding.id != "unknown-key" or len(table) != 1 or table[0] not in TABLES or not TABLE.find((key,)):
+        return finding
+    message = f"{finding.key} is not read by diffusion-pipe, where {key} belongs before the first [table] of the file."
+    return replace(finding, message=message, fix=f"move {key} above [{table[0]}]")
 
 
 def _required(run: Draft) -> None:
@@ -165,6 +178,7 @@ def _precision(run: Draft) -> None:
     if online:
         run.put("precision.text_encoder", dtype, like="_dtype")
     if run.get("offload.activations"):
+        run.assumed.pop("train.use_reentrant", None)
         run.put("train.use_reentrant", True, like="offload.activations")
 
 
@@ -281,4 +295,4 @@ def _inverse(run: Draft, kind: Kind, bucket: sizes.Bucket, changes: dict[str, An
     return changes
 
 
-ADAPTER = Adapter(name="diffusion-pipe", matches=matches, read=read)
+ADAPTER = Adapter(name="diffusion-pipe", matches=matches, read=read, table=TABLE)

@@ -105,11 +105,12 @@ FIELDS = (
 
 #: Read by the trainer without effect on the memory of a step.
 NO_EFFECT = (
-    "eval_datasets", "eval_datasets.*", "eval_every_n_*", "eval_before_first_step", "eval_gradient_accumulation_steps",
-    "eval_image_micro_batch_size_per_gpu", "disable_block_swap_for_eval", "checkpoint_every_n_minutes", "gradient_clipping",
-    "force_constant_lr", "lr_scheduler", "pseudo_huber_c", "huber_delta", "smooth_l1_beta",
-    "save_dtype", "caching_batch_size", "map_num_proc", "compile", "steps_per_print", "logging_steps", "video_clip_mode",
-    "x_axis_examples", "uncond_fraction", "resume_from_checkpoint", "regenerate_cache", "monitoring", "monitoring.*",
+    "eval_datasets", "eval_datasets.*", "eval_every_n_epochs", "eval_every_n_steps", "eval_every_n_examples",
+    "eval_before_first_step", "eval_gradient_accumulation_steps", "eval_image_micro_batch_size_per_gpu",
+    "disable_block_swap_for_eval", "checkpoint_every_n_minutes", "gradient_clipping", "force_constant_lr", "lr_scheduler",
+    "pseudo_huber_c", "huber_delta", "smooth_l1_beta", "save_dtype", "caching_batch_size", "map_num_proc", "compile",
+    "steps_per_print", "logging_steps", "video_clip_mode", "x_axis_examples", "uncond_fraction", "resume_from_checkpoint",
+    "regenerate_cache", "monitoring", "monitoring.*",
     "model.llm_path", "model.vae", "model.vae_path", "model.clip_path", "model.t5_path", "model.byt5_path", "model.llama3_path",
     "model.llama3_4bit", "model.audio_vae", "model.text_encoder", "model.text_encoder_*", "model.text_encoders",
     "model.text_encoders.*", "model.merge_adapters", "model.min_t", "model.max_t", "model.shift", "model.image_shift",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from preflight.adapters import unresolved
 from preflight.adapters.conversions import SILENT
 from preflight.adapters.hearing import Hearing, Said, settle
 from preflight.adapters.reading import Assumed, Reading
@@ -88,8 +89,9 @@ class Draft:
 
 def listen(document: Document, table: Table) -> Draft:
     """What `document` says of each path in the words of `table`, and what is wrong with it; nothing is filled in."""
-    hearing = Hearing(document, table)
-    result = Draft(document=document, table=table, said=hearing.said, findings=[*hearing.findings, *_unheard(document)])
+    known, open_ = unresolved.without(document, table.find)
+    hearing = Hearing(known, table)
+    result = Draft(document=document, table=table, said=hearing.said, findings=[*open_, *hearing.findings, *_unheard(document)])
     conflicts: dict[Finding, None] = {}  # a key with several paths contradicts another in each of them
     for path, voices in result.said.items():
         decides, contradicted = settle(document, table, path, voices)

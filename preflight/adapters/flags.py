@@ -19,16 +19,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from preflight.adapters import draft as drafts
 from preflight.adapters import launcher_keys
 from preflight.adapters.conversions import RANKS, Conversion, RefusedError, flag_text, whole
-from preflight.adapters.draft import Draft, fill, listen
+from preflight.adapters.draft import Draft
 from preflight.adapters.table import HARDWARE, Field, Table
 from preflight.document import Document
 from preflight.finding import Finding
 from preflight.launching.launch import Unresolved
 
-#: Groups of the spec that no step's memory depends on: a value that only the machine knows leaves them unsaid.
-HARMLESS = ("paths", "schedule", "save")
 GPUS = Field(path="parallel.gpus", keys=("hardware.gpus",), convert=whole(1, RANKS))
 
 
@@ -73,11 +72,9 @@ def draft(document: Document, table: Table) -> Draft:
 
     What depends on a variable that the script does not set is an error ("unresolved-variable") where memory depends on it.
     """
-    known, findings = _resolved(document, table)
-    result = listen(replace(document, data=known), table)
-    result.document = document
-    result.findings += findings
-    return fill(result)
+    result = drafts.draft(document, table)
+    result.findings += _more(document)
+    return result
 
 
 def including(document: Document, name: str, path: str | None) -> Document:
@@ -138,29 +135,6 @@ def _scalar(word: Any) -> Any:
     return float(word) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word) else word
 
 
-def _resolved(document: Document, table: Table) -> tuple[dict[str, Any], list[Finding]]:
-    """The data without what only the machine knows, and what there is to say of that."""
-    findings = _more(document)
-
-    def known(data: Mapping[str, Any], above: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-        for name, value in data.items():
-            path = (*above, name)
-            if isinstance(value, Mapping):
-                yield name, dict(known(value, path))
-                continue
-            open_ = _unresolved(value)
-            found = table.find(path) if open_ is not None else None
-            if open_ is None or not isinstance(found, Field):
-                yield name, value
-            elif found.convert.name == "boolean" and len(path) == 1:  # a switch takes no value: what follows are further flags
-                findings.append(_further(document, path, open_))
-                yield name, True
-            else:
-                findings.append(_open(document, path, open_, found))
-
-    return dict(known(document.data, ())), findings
-
-
 def _more(document: Document) -> list[Finding]:
     """What stands where flags may: variables that the script does not set."""
     words = document.launch.arguments if document.launch is not None else ()
@@ -169,29 +143,6 @@ def _more(document: Document) -> list[Finding]:
         for word in words
         if isinstance(word, Unresolved)
     ]
-
-
-def _unresolved(value: Any) -> Unresolved | None:
-    if isinstance(value, list):
-        return next((item for item in value if isinstance(item, Unresolved)), None)
-    return value if isinstance(value, Unresolved) else None
-
-
-def _open(document: Document, path: tuple[str, ...], value: Unresolved, entry: Field) -> Finding:
-    key = ".".join(path)
-    if all(name.partition(".")[0] in HARMLESS for name in entry.paths):
-        return document.finding("unresolved-variable", "note", f"{value.why}, so {key} is left open.", key=path)
-    message = f"{key} is {_shown(value)}, and {value.why}: pass --set {key}=VALUE."
-    return document.finding("unresolved-variable", "error", message, key=path, fix=f"--set {key}=VALUE")
-
-
-def _further(document: Document, path: tuple[str, ...], value: Unresolved) -> Finding:
-    message = f"{value.why}, and may hold further flags after {path[-1]}; it is taken to be empty."
-    return document.finding("unresolved-arguments", "warning", message, key=path)
-
-
-def _shown(value: str) -> str:
-    return value if len(value) <= 60 else value[:59] + "…"
 
 
 def _locate(known: frozenset[str], parts: tuple[str, ...]) -> tuple[str, ...]:

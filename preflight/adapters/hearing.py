@@ -123,6 +123,7 @@ class Hearing:
         if guess is None:
             return None
         indices = [step for step in path if isinstance(step, int)]
+        indices = indices[max(0, len(indices) - guess.count("*")) :]  # what stands above them the table does not spell
         for index in (*indices, *[0] * guess.count("*")):
             guess = guess.replace(".*", f"[{index}]", 1)
         group = "" if "." in guess or not path[:-1] else dotted(path[:-1]) + "."

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from preflight.adapters import unresolved
+from preflight.adapters.conversions import text
 from preflight.adapters.reading import Adapter, Reading
+from preflight.adapters.table import Field
 from preflight.document import Document
 from preflight.finding import ConfigError
 
@@ -26,12 +29,21 @@ def read(document: Document) -> Reading:
             else f"preflight is missing; a canonical config begins with preflight: {VERSION}."
         )
         raise ConfigError(document.finding("bad-version", "error", message, key="preflight"))
-    data = {key: value for key, value in document.data.items() if key != "preflight"}
+    known, open_ = unresolved.without(document, _canonical)
+    if any(finding.severity == "error" for finding in open_):
+        raise ConfigError(*open_)
+    data = {key: value for key, value in known.data.items() if key != "preflight"}
     return Reading(
         spec={"preflight": VERSION, **data},
         origins={path: path for path in _paths(data)},
+        findings=tuple(open_),
         spell=dict,
     )
+
+
+def _canonical(parts: tuple[str, ...]) -> Field:
+    name = ".".join(parts)
+    return Field(path=name, keys=(name,), convert=text("a value"))
 
 
 def _paths(data: Mapping[str, Any], above: str = "") -> Iterator[str]:

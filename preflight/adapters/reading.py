@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from preflight.adapters.table import Table
 from preflight.document import Document
 from preflight.finding import Finding
 
@@ -37,8 +38,12 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Adapter:
-    """One trainer's format. `read` raises ConfigError with a finding for each value that cannot be understood."""
+    """One trainer's format. `read` raises ConfigError with a finding for each value that cannot be understood.
+
+    `table` is what `preflight list adapters -v` shows of it: the keys, what they mean, and the trainer's defaults.
+    """
 
     name: str
     matches: Callable[[Document], bool]
     read: Callable[[Document], Reading]
+    table: Table | None = None

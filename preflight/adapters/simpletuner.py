@@ -7,7 +7,6 @@ github.com/bghira/SimpleTuner (commit bc8e6ab); what it does with them is helper
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,12 +19,18 @@ from preflight.adapters.simpletuner_fields import FIELDS
 from preflight.adapters.simpletuner_options import ENVIRONMENT, OPTIONS
 from preflight.adapters.table import Table
 from preflight.document import Document
+from preflight.finding import ConfigError
 
 EXTRA = "TRAINER_EXTRA_ARGS"
-#: Options of which two make a config SimpleTuner's, beside `model_family`.
+#: Options of which one makes a config SimpleTuner's, beside `model_family`.
 TELLING = frozenset({
     "data_backend_config", "model_flavour", "base_model_precision", "lora_type", "quantize_via", "validation_step_interval",
     "checkpoint_step_interval", "pretrained_model_name_or_path", "train_batch_size", "model_type", "lycoris_config",
+})  # fmt: skip
+#: What a config.env says of the launch.
+ABOUT_LAUNCH = frozenset({
+    "TRAINING_NUM_PROCESSES", "TRAINING_NUM_MACHINES", "TRAINING_DYNAMO_BACKEND", "CONFIG_BACKEND", "CONFIG_TYPE", "CONFIG_PATH",
+    "SIMPLETUNER_LOG_LEVEL",
 })  # fmt: skip
 #: What is on unless it is turned off, and that a text "false" does not: cli_utils.py, mapping_to_cli_args, leaves such keys out.
 ON = frozenset({"gradient_checkpointing", "fsdp_reshard_after_forward"})
@@ -39,7 +44,7 @@ def _option(part: str) -> str:
 
 
 def _locate(parts: tuple[str, ...]) -> tuple[str, ...]:
-    return (_option(parts[0]), *parts[1:]) if parts else parts
+    return (_option(parts[0]), *(part.lstrip("-").replace("-", "_") for part in parts[1:])) if parts else parts
 
 
 def _prefer(key: str, document: Document) -> str:
@@ -65,15 +70,24 @@ TABLE: Table = replace(
 
 
 def matches(document: Document) -> bool:
-    """`model_family` beside two other options of SimpleTuner's."""
+    """`model_family` beside another option of SimpleTuner's, or what a config.env says of the launch alone."""
     if document.launch is not None and not flags.runs(document, "train.py", "simpletuner", "simpletuner.train"):
         return False
     names = {_option(str(name)) for name in document.data}
-    return "model_family" in names and len(names & TELLING) > 1
+    return ("model_family" in names and bool(names & TELLING)) or _is_environment(document)
+
+
+def _is_environment(document: Document) -> bool:
+    """A config.env beside a config.json, which says how many processes there are and where the config is (cli/train.py)."""
+    return document.path.endswith(".env") and "MODEL_FAMILY" not in document.data and bool(ABOUT_LAUNCH & set(document.data))
 
 
 def read(document: Document) -> Reading:
     """Raises ConfigError for values that cannot be understood."""
+    if _is_environment(document):
+        message = "this says how SimpleTuner is started and nothing of the training; give the config.json or config.toml beside it."
+        key = next(name for name in document.data if name in ABOUT_LAUNCH)
+        raise ConfigError(document.finding("not-a-training-config", "error", message, key=key))
     document = _including(_expanded(document))
     dropped: list[str] = []
     given = replace(document, data=_given(document, dropped))
@@ -84,7 +98,7 @@ def read(document: Document) -> Reading:
     simpletuner_run.settle(run)
     usual = simpletuner_shape.settle(run)
     run.check()
-    reading = run.reading(simpletuner_run.inverse)
+    reading = run.reading(partial(simpletuner_run.inverse, run))
     return replace(reading, spell=partial(simpletuner_shape.spell, run, usual, reading.spell))
 
 
@@ -156,9 +170,4 @@ def _dropped(run: Draft, names: list[str]) -> None:
             run.findings.append(run.document.finding("text-false", "warning", message, key=name, fix=fix))
 
 
-def names(data: Mapping[str, Any]) -> frozenset[str]:
-    """The options that `data` gives."""
-    return frozenset(_option(str(name)) for name in data)
-
-
-ADAPTER = Adapter(name="simpletuner", matches=matches, read=read)
+ADAPTER = Adapter(name="simpletuner", matches=matches, read=read, table=TABLE)

@@ -16,6 +16,8 @@ from preflight.document import Document
 from preflight.finding import ConfigError, Finding
 
 BACKENDS = "data_backend_config"
+#: The key without dashes, and what a config.env calls it.
+SPELLED = (BACKENDS, BACKENDS.upper(), "DATALOADER_CONFIG")
 #: data_backend/dataset_types.py: those whose samples a step trains on.
 TRAINED = ("image", "video")
 #: training_sample.py: _set_resolution, the areas in megapixels that stand for a square of so many pixels, each ± 0.05.
@@ -51,6 +53,12 @@ class Sample:
     @property
     def extent(self) -> int:
         return self.width * self.height * self.frames * self.batch
+
+
+def named(document: Document) -> str:
+    """The config's own key for the data sets' file, which is read in that key's place."""
+    own = (str(path[0]) for path, place in document.positions.items() if len(path) == 1 and place.file is None)
+    return next((key for key in own if key.lstrip("-").replace("-", "_") in SPELLED), BACKENDS)
 
 
 def entries(document: Document) -> Iterator[tuple[str, Mapping[str, Any]]]:

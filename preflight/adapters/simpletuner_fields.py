@@ -20,6 +20,7 @@ from preflight.adapters.conversions import (
     RefusedError,
     choice,
     flag,
+    flag_text,
     real,
     size,
     text,
@@ -84,7 +85,8 @@ def resolutions() -> Conversion:
     def read(value: Any) -> tuple[int, int]:
         parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else [value]
         sizes = [inner.read(_number(part)) for part in parts] or [inner.read(value)]
-        return max(sizes, key=lambda sides: sides[0] * sides[1])
+        width, height = max(sizes, key=lambda sides: sides[0] * sides[1])
+        return width, height
 
     def _number(part: Any) -> Any:
         """Up to 127 are thousands of pixels, and one of them 1024 (cmd_args.py: validation_resolution)."""
@@ -102,6 +104,7 @@ def resolutions() -> Conversion:
     return Conversion(name="resolutions", read=read, write=write, schema={"type": ["string", "number"]})
 
 
+EVERY = flag_text(positive())
 FIELDS = (
     Field(path="_family", keys=("model_family",), convert=text('a family such as "wan"')),
     Field(path="_flavour", keys=("model_flavour",), convert=text('a flavour such as "t2v-480p-1.3b-2.1"')),
@@ -184,9 +187,9 @@ FIELDS = (
     Field(path="_launcher.reshard_after_forward", keys=("fsdp_reshard_after_forward",), convert=flag()),
     Field(path="_launcher.offload_params", keys=("fsdp_cpu_offload",), convert=flag()),
     Field(path="_fsdp_checkpointing", keys=("fsdp_activation_checkpointing",), convert=flag()),
-    Field(path="sample.every", keys=("validation_step_interval", "validation_steps"), convert=positive(), default=100,
+    Field(path="sample.every", keys=("validation_step_interval", "validation_steps"), convert=EVERY, default=100,
           source=f"{VALIDATION}: validation_step_interval"),
-    Field(path="sample.every_epochs", keys=("validation_epoch_interval",), convert=positive()),
+    Field(path="sample.every_epochs", keys=("validation_epoch_interval",), convert=EVERY),
     Field(path="_validates_not", keys=("validation_disable",), convert=flag()),
     Field(path="_prompt", keys=("validation_prompt", "user_prompt_library", "validation_using_datasets"), convert=anything(),
           among="first"),
@@ -204,15 +207,15 @@ FIELDS = (
           source=f"{VALIDATION}: validation_guidance"),
     Field(path="_guidance_real", keys=("validation_guidance_real",), convert=real(0, 1e3), default=1.0,
           source="models/field_registry/flux.py: validation_guidance_real"),
-    Field(path="save.every", keys=("checkpoint_step_interval", "checkpointing_steps"), convert=positive(), default=500,
+    Field(path="save.every", keys=("checkpoint_step_interval", "checkpointing_steps"), convert=EVERY, default=500,
           source=f"{LOGGING}: checkpoint_step_interval"),
-    Field(path="save.every_epochs", keys=("checkpoint_epoch_interval",), convert=positive()),
-    Field(path="save.latest_every", keys=("checkpointing_rolling_steps",), convert=positive()),
-    Field(path="save.keep", keys=("checkpoints_total_limit", "save_total_limit"), convert=positive(), default=5,
+    Field(path="save.every_epochs", keys=("checkpoint_epoch_interval",), convert=EVERY),
+    Field(path="save.latest_every", keys=("checkpointing_rolling_steps",), convert=EVERY),
+    Field(path="save.keep", keys=("checkpoints_total_limit", "save_total_limit"), convert=EVERY, default=5,
           source=f"{LOGGING}: checkpoints_total_limit"),
-    Field(path="schedule.epochs", keys=("num_train_epochs",), convert=positive()),
-    Field(path="schedule.steps", keys=("max_train_steps",), convert=positive()),
-    Field(path="schedule.warmup", keys=("lr_warmup_steps",), convert=count(0)),
+    Field(path="schedule.epochs", keys=("num_train_epochs",), convert=EVERY),
+    Field(path="schedule.steps", keys=("max_train_steps",), convert=EVERY),
+    Field(path="schedule.warmup", keys=("lr_warmup_steps",), convert=flag_text(count(0))),
     Field(path="paths.train", keys=("data_backend_config",), convert=place()),
     Field(path="paths.resume", keys=("resume_from_checkpoint",), convert=place(local=True)),
     Field(path="paths.output", keys=("output_dir",), convert=place()),
@@ -223,6 +226,6 @@ FIELDS = (
     Field(path="_tread", keys=("tread_config",), convert=anything()),
     *(Field(path=f"_loss.{name}", keys=(f"{name}_enabled",), convert=flag()) for name in
       ("crepa", "urepa", "irepa", "layersync", "internal_guidance", "twinflow", "xm", "nextlat", "diff2flow")),
-    *(entry for entry in launcher.FIELDS if not entry.keys[0].startswith("launcher.")),
+    *launcher.FIELDS,
     *(entry for entry in HARDWARE if entry.path != "parallel.nodes"),
 )  # fmt: skip

@@ -72,7 +72,7 @@ FAMILIES: Mapping[str, Family] = {
             "i2v-14b-2.2-low": "wan2.2-i2v-a14b",
             "animegen-t2v-high": "wan2.2-t2v-a14b",
             "animegen-t2v-low": "wan2.2-t2v-a14b",
-            "flf2v-14b-2.1": "flf2v-14B",
+            "flf2v-14b-2.1": "Wan2.1 FLF2V 14B",
             "vace-1.3b-2.1": "wan2.1-vace-1.3b",
             "vace-14b-2.1": "wan2.1-vace-14b",
             "ti2v-5b-2.2": "wan2.2-ti2v-5b",
@@ -85,8 +85,6 @@ FAMILIES: Mapping[str, Family] = {
         video=True,
         tiling=True,  # check_user_config: vae_enable_tiling = True
     ),
-    "wan_s2v": Family(flavours={"s2v-14b-2.2": "s2v-14B"}, video=True),
-    "infinitetalk": Family(flavours={"single-14b-480p": "InfiniteTalk"}, video=True),
     "flux": Family(
         flavours={
             "krea": "flux.1-dev",  # the same network as dev's
@@ -146,7 +144,6 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "chroma": Family(flavours=dict.fromkeys(("base", "hd", "flash"), "chroma1-hd"), targets=FLUX_TARGETS["all"]),
     "cosmos": Family(flavours={"2b": "cosmos-predict2-2b-text2image", "14b": "cosmos-predict2-14b-text2image"}, alignment=16),
-    "cosmos3": Family(flavours=dict.fromkeys(("nano", "edge", "super", "super-i2v", "super-t2i"), "cosmos3")),
     "ltxvideo": Family(
         flavours={"0.9.5": "ltx-video-2b", "0.9.0": "ltx-video-2b"},
         alignment=64,
@@ -193,20 +190,16 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "z_image": Family(flavours=dict.fromkeys(("turbo-ostris-v2", "base", "turbo", "ostris-de-turbo"), "z-image")),
     "kolors": Family(flavours={"1.0": "kolors"}, interval=False),
-    "longcat_image": Family(flavours=dict.fromkeys(("final", "dev", "edit"), "longcat_image")),
-    "longcat_video": Family(flavours={"final": "longcat_video"}, video=True),
-    "kandinsky5_video": Family(flavours={"t2v-lite-sft-5s": "kandinsky5_video"}, video=True),
-    "kandinsky5_image": Family(flavours={"t2i-lite-sft": "kandinsky5"}),
-    "krea2": Family(flavours={"raw": "krea2", "turbo": "krea2"}),
-    "sanavideo": Family(flavours={"2b-480p": "sanavideo"}, video=True),
-    "z_image_omni": Family(flavours={"base": "Tongyi-MAI/Z-Image-Omni-Base"}),
-    "minimaxh3": Family(flavours={"fl2va": "minimax_h3"}, video=True),
 }
-#: Families that nothing more is known of here than that they are no network of the catalog (helpers/models/model_metadata.json).
-OTHERS = frozenset({
-    "ace_step", "anima", "boogu_image", "deepfloyd", "ernie", "heartmula", "ideogram", "mageflow", "minimaxmusic", "omnigen",
-    "sd2x", "stable_cascade", "zlab_i1",
-})  # fmt: skip
+#: Families whose networks are not modelled, by the names that people know them by (helpers/models/model_metadata.json).
+OTHERS: Mapping[str, str] = {
+    "ace_step": "ACE-Step", "anima": "Anima", "boogu_image": "Boogu-Image", "cosmos3": "Cosmos 3", "deepfloyd": "DeepFloyd IF",
+    "ernie": "ERNIE-Image", "heartmula": "HeartMuLa", "ideogram": "Ideogram 4", "infinitetalk": "InfiniteTalk",
+    "kandinsky5_image": "Kandinsky 5 Image", "kandinsky5_video": "Kandinsky 5 Video", "krea2": "Krea 2",
+    "longcat_image": "LongCat Image", "longcat_video": "LongCat Video", "mageflow": "Mage-Flow", "minimaxh3": "MiniMax H3",
+    "minimaxmusic": "MiniMax Music 3", "omnigen": "OmniGen", "sanavideo": "Sana Video", "sd2x": "Stable Diffusion 2",
+    "stable_cascade": "Stable Cascade", "wan_s2v": "Wan2.2 S2V 14B", "z_image_omni": "Z-Image Omni", "zlab_i1": "zlab i1",
+}  # fmt: skip
 #: Another word that models/registry.py takes for a family.
 RENAMED = {
     "cosmos2image": "cosmos",

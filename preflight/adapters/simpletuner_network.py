@@ -5,17 +5,14 @@ helpers/training/trainer.py, helpers/models/common.py and helpers/configuration/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from preflight import catalog
-from preflight.adapters import block_layers
+from preflight.adapters import simpletuner_lycoris
 from preflight.adapters.draft import Draft
-from preflight.adapters.simpletuner_models import ATTENTION, FAMILIES, FLUX_TARGETS, FUSED, JOINT, OTHERS, RENAMED, Family
+from preflight.adapters.simpletuner_models import ATTENTION, FAMILIES, FLUX_TARGETS, FUSED, OTHERS, RENAMED, Family
 from preflight.finding import ConfigError, did_you_mean
 
-#: LyCORIS' algorithms whose adapters are those of LoRA on linear layers.
-PLAIN = ("lora", "locon")
 #: quantisation/__init__.py: _quanto_model leaves these families' feed-forward layers, norms and embeddings unquantised.
 PARTLY_QUANTO = ("sd3", "ltxvideo", "wan", "wan_s2v", "infinitetalk")
 
@@ -43,12 +40,8 @@ def _name(run: Draft) -> None:
     word = str(run.get("_family")).lower()
     word = RENAMED.get(word, word)
     if word in OTHERS:
-        _stop(
-            run,
-            "not-modelled",
-            f'model_family is "{run.get("_family")}", and no network of that family is modelled yet.',
-            "_family",
-        )
+        message = f'model_family is "{run.get("_family")}": the network of {OTHERS[word]} is not modelled yet.'
+        _stop(run, "not-modelled", message, "_family")
     if word not in FAMILIES:
         guess = did_you_mean(word, (*FAMILIES, *OTHERS))
         hint = f"did you mean {guess}?" if guess else f"expected one of {', '.join(FAMILIES)}."
@@ -64,13 +57,13 @@ def _name(run: Draft) -> None:
         )
     except ConfigError:
         key = next(path for path in ("_flavour", "_name", "_family") if path in run.origins)
-        _stop(run, "not-modelled", f'{run.origins[key]} "{run.get(key)}" is {name}, a network that is not modelled yet.', key)
+        _stop(run, "not-modelled", f'{run.origins[key]} is "{run.get(key)}": the network of {name} is not modelled yet.', key)
     for dim, value in known.dims.get(flavour, {}).items():
         run.put(f"model.dims.{dim}", value, like="_flavour")
     if "_flavour" not in run.origins and not named:
         run.assumed["model.name"] = run.assumed["_flavour"]
         if "_name" in run.origins:
-            message = f'"{run.get("_name")}" is no model that is known, so the family\'s usual network, {run.get("model.name")}, is taken.'
+            message = f'"{run.get("_name")}" is not known, so the family\'s usual network, {run.get("model.name")}, is taken.'
             run.note("warning", "model-assumed", message, at="_name", fix="set model_flavour to the one that it was made from")
 
 
@@ -108,7 +101,7 @@ def _method(run: Draft) -> None:
                 "error", "quantized-training", message, at="precision.quantization", fix="set base_model_precision to no_change"
             )
     elif run.get("_lora_type") == "lycoris":
-        _lycoris(run)
+        simpletuner_lycoris.settle(run)
     else:
         _targets(run)
         if run.get("train.lora.alpha") is None:
@@ -130,51 +123,6 @@ def _targets(run: Draft) -> None:
         run.put("train.lora.targets", list(targets), like="_flux_target")
     else:
         run.assume("train.lora.targets", list(targets), f"helpers/models/{run.get('_family')}/model.py: DEFAULT_LORA_TARGET")
-
-
-def _lycoris(run: Draft) -> None:
-    """lycoris.create_lycoris with the file's keys: `linear_dim`, `linear_alpha`, and which classes of modules it wraps."""
-    run.drop("train.lora")
-    told = run.document.data.get("lycoris_config", run.get("_lycoris", "config/lycoris_config.json"))
-    at = "_lycoris" if "_lycoris" in run.origins else "_lora_type"
-    if not isinstance(told, Mapping):
-        message = f"{told} is not there: the kind and the size of a LyCORIS adapter stand in it."
-        _stop(run, "file-not-read", message, at, fix="give lycoris_config as a path from the config's folder")
-    algorithm = str(told.get("algo", "lora")).lower()
-    if algorithm not in PLAIN:
-        key = "lycoris_config.algo"
-        message = f'{key} is "{algorithm}": of LyCORIS\' adapters only lora is modelled, whose memory is another.'
-        run.findings.append(run.document.finding("not-modelled", "error", message, key=key, fix="lora_type: standard"))
-        run.check()
-    rank, alpha = told.get("linear_dim"), told.get("linear_alpha")
-    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= 65_536:
-        message = f"lycoris_config.linear_dim is {rank!r}; expected a whole number from 1 to 65,536."
-        run.findings.append(run.document.finding("invalid-value", "error", message, key="lycoris_config.linear_dim"))
-        run.check()
-    run.put("train.lora.rank", rank)
-    run.origins["train.lora.rank"] = "lycoris_config.linear_dim"
-    run.put("train.lora.alpha", alpha if isinstance(alpha, int | float) and not isinstance(alpha, bool) else rank)
-    dropout = told.get("dropout")
-    run.put("train.lora.dropout", float(dropout) if isinstance(dropout, int | float) and 0 <= dropout <= 1 else 0.0)
-    run.put("train.lora.targets", _wrapped(run, told), like=at)
-
-
-def _wrapped(run: Draft, told: Mapping[str, Any]) -> list[str]:
-    """The layers inside the classes that `apply_preset.target_module` names; without it, those of the attention."""
-    preset = told.get("apply_preset")
-    classes = preset.get("target_module") if isinstance(preset, Mapping) else None
-    named = {str(name) for name in classes} if isinstance(classes, list) and classes else {"Attention"}
-    layers = block_layers.layers(str(run.get("model.name")))
-    attention = [name for name in layers if name.split(".", 1)[-1] in (*ATTENTION, *JOINT)] or list(ATTENTION)
-    if named <= {"Attention"}:
-        return attention
-    if named <= {"Attention", "FeedForward"} and layers:
-        feed = [name for name in layers if name.split(".")[0] in ("ff", "ffn", "ff_context", "feed_forward", "img_mlp", "txt_mlp")]
-        return [*(attention if "Attention" in named else ()), *feed]
-    message = f"every linear layer of the blocks is counted as adapted, where {', '.join(sorted(named))} are."
-    key = "lycoris_config.apply_preset.target_module"
-    run.findings.append(run.document.finding("lycoris-targets", "warning", message, key=key))
-    return layers or attention
 
 
 def _precision(run: Draft) -> None:

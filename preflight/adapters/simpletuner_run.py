@@ -10,7 +10,7 @@ from typing import Any
 
 from preflight.adapters import launcher
 from preflight.adapters.draft import Draft
-from preflight.adapters.simpletuner_data import BACKENDS
+from preflight.adapters.simpletuner_data import BACKENDS, named
 from preflight.adapters.simpletuner_network import family
 from preflight.document import Document
 
@@ -31,7 +31,8 @@ def settle(run: Draft) -> None:
 
 
 def _parallel(run: Draft) -> None:
-    run.assume("parallel.gpus", 1, "sections/advanced.py: num_processes is 1")
+    if run.document.launch is None:  # SimpleTuner starts itself, with accelerate
+        run.assume("parallel.gpus", 1, "sections/advanced.py: num_processes is 1")
     if "_launcher.use_fsdp" in run.settled:
         run.put("_launcher.version", run.get("_fsdp_version", 2), like="_fsdp_version")
     if isinstance(run.document.data.get(launcher.DEEPSPEED), Mapping):
@@ -55,6 +56,10 @@ def _optimizer(run: Draft) -> None:
         message = f"{name} does not work with FSDP2, so SimpleTuner takes adamw_schedulefree."
         run.note("warning", "optimizer-replaced", message, at="train.optimizer.name")
         run.put("train.optimizer.name", "adamw_schedulefree", like="train.optimizer.name")
+    if str(run.get("train.optimizer.name")).startswith(
+        "adamw_schedulefree"
+    ):  # AdamWScheduleFreeKahan, a third state more than others'
+        run.put("train.optimizer.name", "adamw_schedulefree_kahan", like="train.optimizer.name")
     if name == "torch-sgd":
         run.put("train.optimizer.momentum", False, like="train.optimizer.name")  # optimizer_param.py: momentum 0.0
     if run.get("_optimizer_away"):
@@ -126,7 +131,7 @@ def _placed(run: Draft) -> None:
             "text and latents are encoded before the network is loaded, in this same run: the text encoders and the VAE"
             " must fit the GPU as well, and are not counted."
         )
-        run.findings.append(run.document.finding("caching-not-counted", "note", message, key=BACKENDS))
+        run.findings.append(run.document.finding("caching-not-counted", "note", message, key=named(run.document)))
 
 
 def _entries(document: Document) -> list[Mapping[str, Any]]:
@@ -215,9 +220,11 @@ def _saved(run: Draft) -> None:
         run.assume("schedule.epochs", 1, "sections/training.py: num_train_epochs")
 
 
-def inverse(changes: Mapping[str, Any]) -> dict[str, Any]:
+def inverse(run: Draft, changes: Mapping[str, Any]) -> dict[str, Any]:
     """What the options say where the canonical value is made from several of them."""
     answer = dict(changes)
+    if run.get("_lora_type") == "lycoris":  # another file's
+        answer = {path: value for path, value in answer.items() if not path.startswith("train.lora.")}
     blocks = answer.pop("train.checkpointing", None)
     if isinstance(blocks, bool):
         answer["_checkpointing"] = blocks

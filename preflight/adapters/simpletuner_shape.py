@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from preflight.adapters.draft import Draft
-from preflight.adapters.simpletuner_data import BACKENDS, Sample, Usual, entries, samples, single, smaller
+from preflight.adapters.simpletuner_data import BACKENDS, Sample, Usual, entries, named, samples, single, smaller
 from preflight.adapters.simpletuner_network import family
 
 Spell = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -72,7 +73,8 @@ def _aspect(run: Draft, sample: Sample, key: str) -> None:
 def _alone(run: Draft, usual: Usual) -> None:
     """Without the data sets: `resolution`, and for video the frames that are validated."""
     known = family(run)
-    told = run.document.data.get(BACKENDS, run.document.data.get(f"--{BACKENDS}"))
+    key = named(run.document)
+    told = run.document.data.get(BACKENDS, run.document.data.get(key))
     clip = "_clip" if "_clip" in run.origins else "sample.frames" if "sample.frames" in run.origins else None
     if known.video and clip == "sample.frames":
         usual = Usual(**{name: getattr(usual, name) for name in usual.__slots__} | {"clip": run.get("sample.frames")})
@@ -90,19 +92,20 @@ def _alone(run: Draft, usual: Usual) -> None:
     shown = "x".join(str(run.get(path)) for path in (SHAPE if known.video else SHAPE[:2]))
     if isinstance(told, list):
         message = f"{BACKENDS} has no data set that is trained on; {shown} is counted, as the config's own keys make it."
-        run.findings.append(run.document.finding("no-data-set", "warning", message, key=BACKENDS))
+        run.findings.append(run.document.finding("no-data-set", "warning", message, key=key))
         return
-    named = f"{told} is not there" if isinstance(told, str) else f"{BACKENDS} is not given"
+    missing = f"{told} is not there" if isinstance(told, str) else f"{BACKENDS} is not given"
     own = " and --set video.num_frames=N" if known.video else ""
-    message = f"{named}, which says how large samples are; {shown} is counted, as the config's own keys make it."
+    message = f"{missing}, which says how large samples are; {shown} is counted, as the config's own keys make it."
     fix = f"run preflight where the file is found, or give --set resolution=N{own}"
-    key = next((str(name) for name in run.document.data if str(name).strip("-") == BACKENDS), BACKENDS)
     run.findings.append(run.document.finding("file-not-read", "warning", message, key=key, fix=fix))
 
 
 def spell(run: Draft, usual: Usual, rest: Spell, changes: Mapping[str, Any]) -> dict[str, Any]:
     """`changes` by the user's keys: a size by the resolution and the frames of each data set that is larger."""
     wanted = {path: value for path, value in changes.items() if run.settled.get(path) != value}
+    if run.origins.get("data.frames") == run.origins.get("sample.frames"):  # clips are taken for as long as what is validated
+        wanted.pop("sample.frames", None)
     shape = {path: wanted.pop(path) for path in SHAPE if path in wanted}
     answer = rest(wanted)
     if not shape:
@@ -110,7 +113,7 @@ def spell(run: Draft, usual: Usual, rest: Spell, changes: Mapping[str, Any]) -> 
     width, height, frames = (int(shape.get(path, run.get(path))) for path in SHAPE)
     if any(True for _ in entries(run.document)):
         return {**answer, **smaller(run.document, usual, (width, height, frames))}
-    if "data.frames" in shape and family(run).video:
+    if "data.frames" in shape and "_clip" in run.origins:
         answer["video.num_frames"] = frames
     if {"data.width", "data.height"} & set(shape):
         edge = smallest_edge(width, height, usual)
@@ -120,9 +123,7 @@ def spell(run: Draft, usual: Usual, rest: Spell, changes: Mapping[str, Any]) -> 
 
 def smallest_edge(width: int, height: int, usual: Usual) -> float:
     """The config's own `resolution` whose samples are no larger than `width` by `height`."""
-    from math import isqrt
-
-    edge = isqrt(width * height) // usual.alignment * usual.alignment or usual.alignment
+    edge = math.isqrt(width * height) // usual.alignment * usual.alignment or usual.alignment
     if usual.resolution_type == "pixel":
         return max(usual.alignment, min(width, height) // usual.alignment * usual.alignment)
     return round(edge * edge / 1e6, 4) if usual.resolution_type == "area" else edge

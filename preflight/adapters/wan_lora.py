@@ -200,8 +200,14 @@ TABLE = Table(
 )
 
 
+#: Keys by which a config that names a Wan is another trainer's: SimpleTuner's.
+FOREIGN = frozenset({"model_family", "model_flavour"})
+
+
 def matches(document: Document) -> bool:
     """A model that is a Wan; without a model's name, a LoRA rank beside frames or a size."""
+    if FOREIGN & {str(name).lstrip("-").lower() for name in document.data}:
+        return False
     heard = listen(document, TABLE)
     names = [said.value for said in heard.said.get("model.name", [])]
     if names:
@@ -286,4 +292,4 @@ def _remarks(run: Draft) -> None:
         run.note("warning", "t5-fsdp", "sharding of T5 is not counted: a whole T5 is, on every GPU.", at="_t5_fsdp")
 
 
-ADAPTER = Adapter(name="wan-lora", matches=matches, read=read)
+ADAPTER = Adapter(name="wan-lora", matches=matches, read=read, table=TABLE)

@@ -49,6 +49,7 @@ def moves(*, accumulates: bool) -> tuple[Move, ...]:
     kept = ("train.batch", "train.accumulation") if accumulates else ("train.batch",)
     return (
         _switch("half", FREE, ("precision.weights", "precision.autocast"), _half),
+        _switch("quantised on the host", FREE, ("precision.quantized_on",), _quantised_away),
         _switch("cached", FREE, ("data.latents", "data.text"), _cached),
         _switch("offloaded", FREE, ("data.latents", "data.text"), _away),
         _switch("checkpointing", FREE, ("train.checkpointing",), _checkpointed),
@@ -109,6 +110,10 @@ def _half(job: Job) -> Spec:
     compute = "fp16" if parallel.compute == "bf16" else parallel.compute
     changed = replace(precision, weights=weights, autocast=autocast)
     return replace(spec, precision=changed, parallel=replace(parallel, compute=compute))
+
+
+def _quantised_away(job: Job) -> Spec:
+    return replace(job.spec, precision=replace(job.spec.precision, quantized_on="host"))
 
 
 def _cached(job: Job) -> Spec:

@@ -19,7 +19,7 @@ LIMIT = 20_000  # candidates a walk; more would only be finer than anybody asks
 
 
 def fitting(case: Case, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those whose training step meets both rules, in the order given."""
+    """Those whose training step may meet both rules, in the order given: of what torch allocates, before any gaps between blocks."""
     import numpy as np
 
     if not candidates or case.limits is None:
@@ -31,7 +31,7 @@ def fitting(case: Case, candidates: Sequence[Candidate]) -> list[Candidate]:
     )
     shape = replace(case.job.shape, batch=batch, frames=frames, height=height, width=width)
     need = budget(case.job, case.model, shape)
-    fits = np.broadcast_to(case.limits.hold(need.reserved, need.activations), batch.shape)
+    fits = np.broadcast_to(case.limits.hold(need.least(need.step), need.activations), batch.shape)
     return [candidate for candidate, ok in zip(candidates, fits, strict=True) if ok]
 
 

@@ -52,10 +52,13 @@ def _words(before: Spec, after: Spec) -> Iterator[str]:
 
 
 def _kept(before: Spec, after: Spec) -> Iterator[str]:
-    if after.precision != before.precision:
-        yield (
-            "float16 instead of bfloat16" if after.precision.quantization == before.precision.quantization else "quantised weights"
-        )
+    was, now = before.precision, after.precision
+    if now.quantized_on != was.quantized_on:
+        yield "weights quantised on the host"
+    if (now.weights, now.autocast) != (was.weights, was.autocast):
+        yield "float16 instead of bfloat16"
+    if now.quantization != was.quantization:
+        yield "quantised weights"
     for place, how in (("cached", "cached {}"), ("offloaded", "{} on the host")):
         names = (
             {"latents": "latents", "text": "text embeddings"} if place == "cached" else {"latents": "VAE", "text": "text encoder"}

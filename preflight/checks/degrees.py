@@ -1,8 +1,8 @@
 """Do the GPUs divide as the run wants, and what batch does that make?
 
-What: GPUs = data-parallel degree x sequence x tensor x pipeline, and whole groups of a hybrid shard; attention heads must divide
-among the sequence group, and a pipeline's stages need a strategy that takes them. Tensor parallelism is not judged: which weights and
-activations it divides is each trainer's own plan.
+What: GPUs = data-parallel degree x sequence x tensor x pipeline, and whole groups of a hybrid shard; attention heads must
+divide among the sequence group, and a pipeline's stages need a strategy that takes them. Tensor parallelism is not judged: which
+weights and activations it divides is each trainer's own plan.
 Why: GPUs that share a sequence see the same sample, so they do not multiply the batch; a group that divides nothing fails.
 Fix: degrees whose product divides the number of GPUs; more accumulation for the batch that was meant.
 """
@@ -61,7 +61,7 @@ def _pipeline(case: Case) -> Answers:
     if accumulation < parallel.pipeline:
         idle = parallel.pipeline - 1
         message = (
-            f"{parallel.pipeline} pipeline stages share {accumulation} micro-batch{'es' * (accumulation > 1)} a step, so each is idle for "
-            f"{idle / (accumulation + idle):.0%} of it."
+            f"{parallel.pipeline} pipeline stages share {accumulation} micro-batch{'es' * (accumulation > 1)} a step, so each is "
+            f"idle for {idle / (accumulation + idle):.0%} of it."
         )
-        yield Found("info", message, "train.accumulation", fix=f"accumulation of {4 * parallel.pipeline}")
+        yield Found("note", message, "train.accumulation", fix=f"accumulation of {4 * parallel.pipeline}")

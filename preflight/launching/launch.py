@@ -9,20 +9,21 @@ from typing import Any, Literal, NamedTuple
 from preflight.finding import Finding
 
 Launcher = Literal["accelerate", "torchrun", "deepspeed", "python"]
-Reason = Literal["unset", "command", "condition"]
+Reason = Literal["unset", "command", "condition", "resolver"]
 
 WHY: Mapping[Reason, str] = {
     "unset": "is not set in this file",
     "command": "is known only where the script runs",
     "condition": "depends on a condition that only the machine decides",
+    "resolver": "is only known where the training runs",
 }
 
 
 class Unresolved(str):
-    """A value as the script spells it, part of which only the machine that runs it knows.
+    """A value as the script or config spells it, part of which only the machine that runs it knows.
 
-    `variable` is the first such part, by its name, or as `$(…)` when a command would have to run; `reason` says why it is not
-    known. `parts` are the stretches of a longer text, those that are known as plain texts.
+    `variable` is the first such part, by its name, or as `$(…)` when a command would have to run and `${name:…}` when a resolver
+    would; `reason` says why it is not known. `parts` are the stretches of a longer text, those that are known as plain texts.
     """
 
     __slots__ = ("parts", "reason", "variable")

@@ -3,15 +3,18 @@
 c10/cuda/CUDACachingAllocator.cpp. Requests are rounded up to 512 bytes; those up to 1 MiB live in segments of 2 MiB, those under
 10 MiB in segments of 20 MiB, larger ones in segments of their own size rounded up to 2 MiB. A request takes the smallest free block
 that holds it (the lowest of those); what is left of the block is split off if it is worth it, and free neighbours are merged.
-Segments are never given back while nothing runs out.
+Segments that are free as a whole are given back only when the card has no room for another one (release_cached_blocks).
+
+With `expandable_segments:True` each pool is one segment that grows at its end, by 2 MiB or 20 MiB at a time, and every rest of a
+block is split off (ExpandableSegment, should_split).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import Any
+from collections.abc import Iterable
 
-from preflight.tape.meter import Meter, rounded
+from preflight.tape.meter import ROUND
 from preflight.units import MIB
 
 SMALL = MIB  # kSmallSize
@@ -20,100 +23,132 @@ LARGE_SEGMENT = 20 * MIB  # kLargeBuffer
 OWN_SEGMENT = 10 * MIB  # kMinLargeAlloc
 ROUND_LARGE = 2 * MIB  # kRoundLarge
 
+# inside, sizes and addresses are counted in units of 512 bytes; a free block is one number, its size before its address
+_SHIFT = 40
+_ADDRESS = (1 << _SHIFT) - 1
+_WORTH = SMALL // ROUND  # a large block keeps a rest up to this
+_LARGE_POOL = 1 << (_SHIFT - 1)  # where the large pool's addresses begin, so that the two never touch
 
-class Block:
-    """A stretch of a segment, free or not, between its neighbours."""
 
-    __slots__ = ("address", "after", "before", "free", "size", "small")
+Block = tuple[int, int, bool]
+"""A stretch of a segment that is in use: where it starts and ends, in units of 512 bytes, and whether in the small pool."""
 
-    def __init__(self, size: int, address: int, *, small: bool) -> None:
-        self.size, self.address, self.small, self.free = size, address, small, False
-        self.before: Block | None = None
-        self.after: Block | None = None
+
+class OutOfMemory(Exception):  # noqa: N818  # torch.OutOfMemoryError
+    """The card has no room for another segment."""
 
 
 class Allocator:
-    """`reserved` bytes taken from the card."""
+    """Serves requests from a card of `limit` bytes, or from one that never runs out."""
 
-    __slots__ = ("_pools", "reserved")
+    __slots__ = ("_ends", "_expandable", "_free", "_limit", "_next", "_peak", "_segments", "_starts", "_taken")
 
-    def __init__(self) -> None:
-        self.reserved = 0
-        # free blocks in order of size and address: those of the large pool, those of the small one
-        self._pools: tuple[list[tuple[int, int, Block]], list[tuple[int, int, Block]]] = ([], [])
+    def __init__(self, *, expandable: bool = False, limit: int | None = None) -> None:
+        self._expandable = expandable
+        self._limit = None if limit is None else limit // ROUND
+        self._taken = self._peak = 0
+        self._segments: dict[int, int] = {}  # where each ends, by where it starts
+        self._free: tuple[list[int], list[int]] = ([], [])  # of the large and of the small pool, in order of size and address
+        self._next = [_LARGE_POOL, 0]  # where either pool's next segment begins
+        self._starts: dict[int, int] = {}  # free blocks: where they end by where they start, and the other way round
+        self._ends: dict[int, int] = {}
+
+    @property
+    def reserved(self) -> int:
+        """The most that was taken from the card at once, in bytes."""
+        return self._peak * ROUND
 
     def allocate(self, nbytes: int) -> Block:
-        """A block of `nbytes`, from a new segment where no free block holds it."""
-        size = int(rounded(max(nbytes, 1)))
-        small = size <= SMALL
-        pool = self._pools[small]
-        index = bisect_left(pool, (size,))
-        block = pool.pop(index)[2] if index < len(pool) else self._segment(size, small=small)
-        rest = block.size - size
-        if (rest > 0) if small else (rest > SMALL):
-            self._split(block, size)
-        block.free = False
-        return block
+        """A block of `nbytes`, from a new segment where no free block holds it. Raises OutOfMemory."""
+        blocks: list[Block] = []
+        self.serve((max(nbytes, 1),), blocks)
+        return blocks[0]
 
     def release(self, block: Block) -> None:
         """Give `block` back, merged with free neighbours."""
-        before, after = block.before, block.after
-        if before is not None and before.free:
-            self._take(before)
-            block = self._merge(before, block)
-        if after is not None and after.free:
-            self._take(after)
-            block = self._merge(block, after)
-        self._put(block)
+        self.serve((~0,), [block])
 
-    def _segment(self, size: int, *, small: bool) -> Block:
-        segment = -(-size // ROUND_LARGE) * ROUND_LARGE
-        if size < OWN_SEGMENT:
-            segment = SMALL_SEGMENT if small else LARGE_SEGMENT
-        block = Block(segment, self.reserved, small=small)
-        self.reserved += segment
-        return block
+    def serve(self, moves: Iterable[int], blocks: list[Block]) -> None:
+        """Every move in order: a request of so many bytes adds to `blocks`, ~n gives the n-th of them back. Raises OutOfMemory."""
+        starts, ends, pools, expandable = self._starts, self._ends, self._free, self._expandable
+        for move in moves:
+            if move < 0:
+                start, end, small = blocks[~move]
+                free = pools[small]
+                before = ends.pop(start, None)
+                if before is not None:
+                    del starts[before], free[bisect_left(free, (start - before) << _SHIFT | before)]
+                    start = before
+                after = starts.pop(end, None)
+                if after is not None:
+                    del ends[after], free[bisect_left(free, (after - end) << _SHIFT | end)]
+                    end = after
+                insort(free, (end - start) << _SHIFT | start)
+                starts[start] = end
+                ends[end] = start
+                continue
+            size = -(-move // ROUND) or 1
+            small = move <= SMALL
+            free = pools[small]
+            index = bisect_left(free, size << _SHIFT)
+            if index < len(free):
+                start = free.pop(index) & _ADDRESS
+                end = starts.pop(start)
+                del ends[end]
+            else:
+                start, end = self._segment(move, size, small=small)
+            rest = end - start - size
+            if rest > (0 if small or expandable else _WORTH):
+                stop = start + size
+                insort(free, rest << _SHIFT | stop)
+                starts[stop] = end
+                ends[end] = stop
+                end = stop
+            blocks.append((start, end, small))
 
-    def _split(self, block: Block, size: int) -> None:
-        rest = Block(block.size - size, block.address + size, small=block.small)
-        rest.before, rest.after = block, block.after
-        if block.after is not None:
-            block.after.before = rest
-        block.after, block.size = rest, size
-        self._put(rest)
+    def _segment(self, nbytes: int, size: int, *, small: bool) -> tuple[int, int]:
+        """Start and end of new memory for a request, in units."""
+        start = self._next[small]
+        if self._expandable:
+            return self._grown(start, size, small=small)
+        segment = SMALL_SEGMENT if small else LARGE_SEGMENT if nbytes < OWN_SEGMENT else -(-nbytes // ROUND_LARGE) * ROUND_LARGE
+        end = start + segment // ROUND
+        self._take(end - start)
+        self._segments[start] = end
+        self._next[small] = end + 1  # segments do not touch
+        return start, end
 
-    def _merge(self, first: Block, second: Block) -> Block:
-        first.size += second.size
-        first.after = second.after
-        if second.after is not None:
-            second.after.before = first
-        return first
+    def _take(self, size: int) -> None:
+        if self._limit is not None and self._taken + size > self._limit:
+            self._give_back()
+            if self._taken + size > self._limit:
+                raise OutOfMemory
+        self._taken += size
+        self._peak = max(self._peak, self._taken)
 
-    def _put(self, block: Block) -> None:
-        block.free = True
-        insort(self._pools[block.small], (block.size, block.address, block))
+    def _give_back(self) -> None:
+        """Free every segment that nothing lies in; what grows is left as it is."""
+        for small, free in enumerate(self._free):
+            kept = []
+            for key in free:
+                start, size = key & _ADDRESS, key >> _SHIFT
+                if self._segments.get(start) == start + size:
+                    del self._segments[start], self._starts[start], self._ends[start + size]
+                    self._taken -= size
+                else:
+                    kept.append(key)
+            self._free[small][:] = kept
 
-    def _take(self, block: Block) -> None:
-        pool = self._pools[block.small]
-        pool.pop(bisect_left(pool, (block.size, block.address)))
-
-
-class AllocatorMeter(Meter):
-    """Counts as every meter does, and serves each storage from `allocator`."""
-
-    __slots__ = ("allocator",)
-
-    def __init__(self, allocator: Allocator) -> None:
-        self.allocator = allocator
-        super().__init__()
-
-    def allocate(self, nbytes: Any) -> Block:
-        super().allocate(nbytes)
-        return self.allocator.allocate(int(nbytes))
-
-    def release(self, block: Any) -> None:
-        self.allocator.release(block)
-
-    def workspace(self, nbytes: Any) -> None:
-        super().workspace(nbytes)
-        self.allocator.release(self.allocator.allocate(int(nbytes)))
+    def _grown(self, end: int, size: int, *, small: bool) -> tuple[int, int]:
+        """The pool's one segment made longer, so that the free block at its end holds `size`."""
+        step = (SMALL_SEGMENT if small else LARGE_SEGMENT) // ROUND
+        start = self._ends.pop(end, None)
+        if start is None:
+            start = end
+        else:
+            free = self._free[small]
+            del self._starts[start], free[bisect_left(free, (end - start) << _SHIFT | start)]
+        more = -(-(size - (end - start)) // step) * step
+        self._take(more)
+        self._next[small] = end + more
+        return start, end + more

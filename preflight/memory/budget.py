@@ -12,6 +12,7 @@ from preflight.memory.encoders import encoders_bytes
 from preflight.memory.model import Model
 from preflight.memory.optimizer import Optimizer, optimizer
 from preflight.memory.rank import Rank
+from preflight.memory.reserve import Layout, can_lay_out
 from preflight.memory.sharding import rank
 from preflight.memory.step import Step, walk
 from preflight.networks.network import Shape
@@ -44,7 +45,9 @@ class Resident:
 class Peak:
     """The worst moment of a phase: `allocated` is the sum of the parts above resident and the resident ones.
 
-    `workspace` is what kernels hold for themselves beyond that, `weights` those that are there in this phase only.
+    `workspace` is what kernels hold for themselves beyond that, `weights` those that are there in this phase only. `whole`: it is
+    weights alone, moved one after another into memory of their own, so nothing is lost between blocks. `early`: no optimizer
+    states are there yet.
     """
 
     allocated: Size
@@ -53,6 +56,8 @@ class Peak:
     activations: Size = 0
     workspace: Size = 0
     weights: int = 0
+    whole: bool = False
+    early: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +67,7 @@ class Budget:
     `allocated` is what torch's allocator hands out at the step's peak; `reserved` adds fragmentation and kernel workspaces.
     `kept_gradients` are those that the trainer leaves in place between steps, `away` what of the step waits in host memory.
     `activations` is the highest sum of saved tensors and transients in the step's forward and backward pass, `gathered` those
-    weights of other ranks in it that the walk does not gather itself.
+    weights of other ranks in it that the walk does not gather itself. `layout` is where its blocks lie in the allocator's segments.
     """
 
     resident: Resident
@@ -72,6 +77,7 @@ class Budget:
     kept_gradients: Size
     away: Size = 0
     gathered: int = 0
+    layout: Layout | None = None
 
     @property
     def allocated(self) -> Size:
@@ -81,14 +87,36 @@ class Budget:
     def reserved(self) -> Size:
         return self.reserve(self.step)
 
+    def least(self, peak: Peak) -> Size:
+        """What it takes at the very least, found without laying anything out."""
+        return peak.allocated + peak.workspace + self.cublas
+
     def reserve(self, peak: Peak) -> Size:
-        """What the caching allocator takes from the card for a phase of this peak."""
-        return fragmented(peak.allocated) + peak.workspace + self.cublas
+        """What the caching allocator takes from the card for a phase of this peak.
+
+        A step of one shape is laid out request by request. Elsewhere gaps are a published part of what is handed out: of all of it,
+        or where weights stay on the card, of what comes and goes beside them.
+        """
+        layout = self.layout
+        if layout is None:
+            return (peak.allocated if peak.whole else fragmented(peak.allocated)) + peak.workspace + self.cublas
+        if peak is self.step and layout.walked:
+            return max(layout.steady, self.least(peak))
+        resident = self.resident.weights + self.resident.adapters if peak.early else self.resident.total
+        standing = layout.weights if peak.early else layout.resting
+        moving = peak.allocated - resident
+        part = 0.0 if peak.whole else overhead.FRAGMENTATION_MOST if peak is self.step else overhead.FRAGMENTATION
+        return largest(standing + moving + gaps(largest(moving, 0), part) + peak.workspace, self.least(peak))
 
 
 def fragmented(allocated: Size) -> Size:
     """`allocated` with what the caching allocator cannot hand out between its blocks."""
-    return allocated + (allocated * int(overhead.FRAGMENTATION * 100)) // 100
+    return allocated + gaps(allocated, overhead.FRAGMENTATION)
+
+
+def gaps(allocated: Size, part: float) -> Size:
+    """`part` of what is handed out, in whole bytes."""
+    return (allocated * int(part * 100)) // 100
 
 
 def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
@@ -115,8 +143,23 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
         cublas=overhead.cublas_workspace(job.gpu),
         away=step.away,
         gathered=gathered,
-        kept_gradients=step.left if job.spec.train.zero_grad == "before-backward" else 0,
+        kept_gradients=step.left if _keeps_gradients(job) else 0,
+        layout=Layout(job=job, model=model, shape=shape or job.shape, resident=resident, states=states, step=step)
+        if can_lay_out(job)
+        else None,
     )
+
+
+def _keeps_gradients(job: Job) -> bool:
+    """Whether gradients outlive the step: FSDP 1 drops its flat ones only as the next forward pass begins, whatever zero_grad does.
+
+    torch/distributed/fsdp/_flat_param.py: _reset_flat_param_grad_info_if_needed, where the optimizer has the original parameters.
+    """
+    parallel = job.spec.parallel
+    flat = (
+        parallel.strategy == "fsdp" and parallel.fsdp_version == 1 and parallel.use_orig_params and not job.spec.offload.parameters
+    )
+    return flat or job.spec.train.zero_grad == "before-backward"
 
 
 def residents(job: Job, model: Model, states: Optimizer) -> Resident:

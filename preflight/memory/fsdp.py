@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 from preflight.job import Job
 from preflight.memory.model import Model
 from preflight.memory.rank import Rank, piece, total
+from preflight.tape.flat import Flat, flat_numel, flattened
 from preflight.tape.parallel import Parallel
 from preflight.tape.quantized import Quantized
 from preflight.tape.sharding import Sharding, padded
@@ -27,7 +31,10 @@ def rank(job: Job, model: Model) -> Rank:
 
 def shards(job: Job, model: Model, *, trained: bool) -> tuple[Parameter, ...]:
     """The first rank's part of what trains, or of what does not."""
-    return tuple(_shard(p, job.spec.parallel.shards) for p in model.parameters if p.requires_grad is trained)
+    parallel = job.spec.parallel
+    if parallel.fsdp_version == 1:
+        return tuple(_pieces(job, model, trained=trained))
+    return tuple(_shard(p, parallel.shards) for p in model.parameters if p.requires_grad is trained)
 
 
 def one_block(job: Job, model: Model) -> int:
@@ -52,7 +59,12 @@ def saving(job: Job, model: Model) -> int:
 
 def during_step(job: Job, model: Model, tape: Tape) -> Parallel:
     parallel = job.spec.parallel
-    return Sharding(
+    make = (
+        Sharding
+        if parallel.fsdp_version != 1
+        else partial(Flat, prefetch=parallel.backward_prefetch, ahead=parallel.forward_prefetch)
+    )
+    return make(
         tape,
         model.network,
         parallel.shards,
@@ -60,7 +72,60 @@ def during_step(job: Job, model: Model, tape: Tape) -> Parallel:
         compute=parallel.compute,
         reduce=parallel.reduce,
         offload=job.spec.offload.parameters,
+        whole_gradients=parallel.no_sync and job.spec.train.accumulation > 1,
     )
+
+
+def _pieces(job: Job, model: Model, *, trained: bool) -> Iterator[Parameter]:
+    """FSDP 1: this rank's part of each unit's flat parameter, the rank that has most of what trains.
+
+    Adapters lie in the flat parameter where their layers do, which is not in all parts alike (_flat_param.py: _get_shard_metadata).
+    """
+    units = list(_units(model))
+    shares = [_trained_shares(unit, job) for unit in units]
+    most: dict[int, int] = {}
+    for unit, share in zip(units, shares, strict=True):
+        for number, elements in share.items():
+            most[number] = most.get(number, 0) + elements * unit[0].copies
+    busiest = max(most, key=lambda number: (most[number], -number), default=0)
+    for unit, share in zip(units, shares, strict=True):
+        whole = flat_numel((p.numel for p in unit), job.spec.parallel.shards, _gathered_in(unit, job)) // job.spec.parallel.shards
+        mine = share.get(busiest, 0)
+        elements = mine if trained else whole - mine
+        if elements > 0:
+            part = piece((elements,), unit[0].dtype, unit[0].copies)
+            part.requires_grad = trained
+            yield part
+
+
+def _units(model: Model) -> Iterator[list[Parameter]]:
+    blocks = [[p for _, p in block.parameters()] for block in model.network.block_modules()]
+    everything = [p for _, p in model.network.parameters()]  # counts the copies again, which a block's own view knows nothing of
+    inside = {p for block in blocks for p in block}
+    root = [p for p in everything if p not in inside]
+    yield from (unit for unit in (root, *blocks) if unit)
+
+
+def _trained_shares(unit: list[Parameter], job: Job) -> dict[int, int]:
+    """Elements that train, by the number of the rank in whose part they lie; a unit that trains whole is padded with its own."""
+    ranks, dtype = job.spec.parallel.shards, _gathered_in(unit, job)
+    sizes = [p.numel for p in unit]
+    starts, _ = flattened(sizes, dtype)
+    size = flat_numel(sizes, ranks, dtype) // ranks
+    if all(p.requires_grad for p in unit):
+        return dict.fromkeys(range(ranks), size)
+    found: dict[int, int] = {}
+    for parameter, start in zip(unit, starts, strict=True):
+        if parameter.requires_grad:
+            end = start + parameter.numel
+            for number in range(start // size, (end - 1) // size + 1):
+                inside = min(end, (number + 1) * size) - max(start, number * size)
+                found[number] = found.get(number, 0) + inside
+    return found
+
+
+def _gathered_in(unit: list[Parameter], job: Job) -> str:
+    return job.spec.parallel.compute or unit[0].dtype
 
 
 def _shard(parameter: Parameter, ranks: int) -> Parameter:

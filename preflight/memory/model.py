@@ -151,7 +151,7 @@ def _adapt(network: Network, lora: Lora, *, whole: bool) -> None:
             if lora.factor is not None:
                 module.adapt_kronecker(lora.rank, lora.factor)
             else:
-                module.adapt(lora.rank, dropout=lora.dropout > 0)
+                module.adapt(lora.rank, dropout=lora.dropout > 0, code=lora.code)
     missing = [target for target, hit in matched.items() if not hit]
     if missing and whole:
         some = sorted({name.split(".", 2)[-1] for name, _ in linear if name.startswith("blocks.")} or {name for name, _ in linear})

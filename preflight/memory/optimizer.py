@@ -77,11 +77,15 @@ _RULES = {
     "prodigy": Rule(same=4, each=(8, 4)),  # prodigyopt/prodigy.py: s, p0, exp_avg, exp_avg_sq; p0 - p, exp_avg_sq.sqrt()
     # SimpleTuner optimizers/adamw_bfloat16: exp_avg, exp_avg_sq, shift; a square root in bfloat16, a float32 sum, its int32 noise
     "adamwbf16": Rule(same=3, each=(10, 10)),
+    # SimpleTuner optimizers/adamw_schedulefree: exp_avg, exp_avg_sq, kahan_comp; denom, step, buffer and a product
+    "adamwschedulefreekahan": Rule(same=3, each=(16, 8)),
     # ai-toolkit toolkit/optimizers/adam8bit.py: Auto8bitTensor of both states, widened one parameter at a time
     "adam8": Rule(narrow=2, each=(24, 36)),
     "adamw8": Rule(narrow=2, each=(24, 36)),
     # ai-toolkit toolkit/optimizers/automagic.py: lr_mask, last_polarity and a factored second moment; torch.where of two int64
     "automagic": Rule(factored=1, narrow=2, each=(30, 38)),
+    # diffusion-pipe optimizers/automagic.py: the same with Kahan's compensation, and the factors in float32
+    "automagickahan": Rule(factored=1, wide_factors=True, narrow=2, kahan=True, each=(30, 38)),
     "adamwkahan": _KAHAN,
     "stableadamw": _KAHAN,
     "lionkahan": replace(_KAHAN, same=1),

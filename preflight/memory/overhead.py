@@ -9,11 +9,11 @@ from preflight.units import MIB
 TOLERANCE = 0.05
 """The error band: every traced step is met within it (tests/test_truth_traces.py enforces this very constant)."""
 
-FRAGMENTATION = 0.09
-"""Reserved beyond allocated, as a part of allocated, where the allocator's segments are not laid out one by one (many sizes at
-once, sharded or moving weights; memory/reserve.py lays out the others). Published figures of one run give 1.09 to 1.17
-(finetrainers' training logs, max_memory_reserved over max_memory_allocated). The least is counted; the error band takes the
-rest."""
+FRAGMENTATION, FRAGMENTATION_MOST = 0.09, 0.17
+"""Reserved beyond allocated, as a part of allocated, where the allocator's segments are not laid out one by one
+(memory/reserve.py): 1.09 to 1.17 in the published figures of one run (finetrainers' training logs, max_memory_reserved over
+max_memory_allocated). The least is counted of sharded and moving weights and of phases beside the step, the error band takes the
+rest; the most of steps of many shapes at once, each of which is laid out when it is asked for alone."""
 
 # aten/src/ATen/cuda/CUDABlas.cpp and CublasHandlePool.cpp, getChosenWorkspaceSize: :4096:2:16:8, on Hopper and later :4096:8
 CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024
@@ -32,8 +32,9 @@ def cublas_workspace(gpu: Gpu | None) -> int:
 def communicators(parallel: Parallel) -> int:
     """Bytes NCCL holds outside torch's allocator: one communicator over all ranks, one over a sequence or tensor group.
 
-    A hybrid shard has two, its group and its peers in the others (torch/distributed/fsdp/_init_utils.py: _init_intra_and_inter_node_groups;
-    torch's device meshes the same way), a pipeline one for each stage it exchanges with, and one of its data-parallel peers
+    A hybrid shard has two, its group and its peers in the others (torch/distributed/fsdp/_init_utils.py:
+    _init_intra_and_inter_node_groups; torch's device meshes the same way), a pipeline one for each stage it exchanges with, and
+    one of its data-parallel peers
     (deepspeed/runtime/pipe/topology.py: PipelineParallelGrid).
     """
     sizes = [parallel.gpus, parallel.sequence, parallel.tensor]

@@ -23,6 +23,11 @@ def reserved(phase: Phase, budget: Budget) -> int | None:
     return None if phase.peak is None else int(budget.reserve(phase.peak))
 
 
+def least(budget: Budget, phases: tuple[Phase, ...]) -> int:
+    """What the worst phase needs at the very least: more than the card has is told from this alone."""
+    return max(int(budget.least(phase.peak)) for phase in phases if phase.peak)
+
+
 def worst(budget: Budget, phases: tuple[Phase, ...]) -> Worst:
     """The phase that needs most, of those that could be computed."""
     known = [(int(budget.reserve(phase.peak)), phase.name, phase.peak) for phase in phases if phase.peak]

@@ -38,8 +38,11 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
     """
     resident, shape = budget.resident, shape or job.shape
     standing = resident.weights + resident.adapters
-    arriving = max(loading(job, model), _unquantized(job, model) - standing)
-    yield Phase(name="load", peak=Peak(allocated=standing + arriving, weights=arriving))
+    arriving, wide = loading(job, model), _unquantized(job, model) - standing
+    yield Phase(
+        name="load",
+        peak=Peak(allocated=standing + max(arriving, wide), weights=max(arriving, wide), whole=wide > arriving, early=True),
+    )
     if (job.vae is not None and job.spec.data.latents != "cached") or (job.encoders and job.spec.data.text == "online"):
         yield _encode(job, budget, shape)
     yield Phase(name="step", peak=budget.step)
@@ -50,7 +53,10 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
 
 
 def _unquantized(job: Job, model: Model) -> int:
-    """Bytes of the network's frozen weights where they all reach the GPU before they are quantised, which comes before all else."""
+    """Bytes of the network where all of it reaches the GPU before it is quantised or cast, which comes before all else."""
+    loaded = job.spec.precision.loaded
+    if loaded is not None:
+        return sum(p.numel * max(BYTES[loaded], BYTES[p.dtype]) * p.copies for p in model.parameters)
     if job.spec.precision.quantized_on != "gpu":
         return 0
     wide = sum((p.numel * BYTES[p.dtype] - p.nbytes) * p.copies for p in model.parameters if isinstance(p, Quantized))
@@ -106,7 +112,10 @@ def _sample(job: Job, model: Model, budget: Budget, trained: Shape) -> Phase:
     if decode is None:
         return Phase(name="sample", peak=None, reason=f"the decode pass of {vae.name} is not modelled yet")
     decode = decode - budget.resident.network if sample.offload else decode + beside
-    return Phase(name="sample", peak=_beside(budget, largest(denoise + beside, texts + (visiting if texts else 0), decode)))
+    running, gathered = largest(denoise + beside, decode), texts + visiting if texts else 0
+    if isinstance(running, int) and running < gathered:  # all of it is there before the first pass
+        return Phase(name="sample", peak=replace(_gathering(budget, gathered), whole=True))
+    return Phase(name="sample", peak=_beside(budget, largest(running, gathered)))
 
 
 def _vae_pass(

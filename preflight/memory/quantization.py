@@ -48,6 +48,11 @@ _INT4_QUANTO, _INT2_QUANTO = (Scheme(form=Form(bits=bits + 32 / 128, copies=2, s
 _UINT = {f"uint{bits}": Scheme(form=Form(bits=bits + 24 / 64, keeps=True, copies=2)) for bits in range(2, 8)}
 # ai-toolkit toolkit/util/nvfp4_quant.py: one 8-bit scale for each 16 weights, widened to float32 on the way
 _NVFP4 = Scheme(form=Form(bits=4 + 8 / 16, keeps=True, copies=3))
+# SimpleTuner helpers/training/quantisation/__init__.py: _quanto_model leaves these of Wan, SD3 and LTX as they are
+_SIMPLETUNER = (
+    "norm", "^proj_out", "pos_embed", "patch_embedding", "ffn", "context_embedder", "time_text_embed", "time_proj",
+    "condition_embedder",
+)  # fmt: skip
 # sdnq training/layers/linear/forward.py: QuantizedLinearBackwardCKPT; one float32 scale for each 32 weights (SimpleTuner's default)
 _INT8_SDNQ = Scheme(form=Form(bits=8 + 32 / 32))
 # bitsandbytes autograd/_functions.py: MatMul4Bit saves the narrow weight, widens it in the backward; functional.py: quantize_4bit,
@@ -69,6 +74,10 @@ SCHEMES = {
     "int8-quanto": _INT8_QUANTO,
     "int4-quanto": _INT4_QUANTO,
     "int2-quanto": _INT2_QUANTO,
+    "fp8-quanto-simpletuner": replace(_FP8_QUANTO, skip=_SIMPLETUNER),
+    "int8-quanto-simpletuner": replace(_INT8_QUANTO, skip=_SIMPLETUNER),
+    "int4-quanto-simpletuner": replace(_INT4_QUANTO, skip=_SIMPLETUNER),
+    "int2-quanto-simpletuner": replace(_INT2_QUANTO, skip=_SIMPLETUNER),
     "int8-sdnq": _INT8_SDNQ,
     "nf4": _NF4,
     "nf4-nested": _NF4_NESTED,

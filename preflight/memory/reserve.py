@@ -2,77 +2,167 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from preflight.job import Job
-from preflight.memory import overhead
-from preflight.memory.allocator import Allocator, AllocatorMeter
-from preflight.memory.budget import Resident
-from preflight.memory.model import Model, build, sensible_dims
-from preflight.memory.optimizer import Rule, rule, state_sizes
-from preflight.memory.step import attention_kernel
-from preflight.tape.backward import backward
-from preflight.tape.tensor import Tape
+from preflight.memory import experts, overhead
+from preflight.memory.allocator import Allocator, Block, OutOfMemory
+from preflight.memory.model import Model
+from preflight.memory.optimizer import Optimizer, rule, state_sizes
+from preflight.memory.step import Step, walk
+from preflight.networks.network import Shape
+from preflight.tape.dtypes import BYTES
+from preflight.tape.meter import rounded
+from preflight.tape.trace import Moves
+
+if TYPE_CHECKING:
+    from preflight.memory.budget import Resident
 
 STEPS = 2  # states appear at the end of the first step; from the second on nothing new is asked for
 
 
-def reserved(job: Job, resident: Resident, *, steps: int = STEPS) -> int | None:
-    """Bytes torch reserves for the job's first `steps` steps, or None where whole weights do not simply stay on the card.
+def can_lay_out(job: Job) -> bool:
+    """Whether whole weights simply stay on the card.
 
-    `resident` says what lives there besides the network and its states. Needs whole numbers for sizes.
+    Where they are divided or moved, that has streams of its own, whose memory no other stream is given.
     """
-    spec = job.spec
-    moved = spec.offload.parameters or spec.offload.blocks or spec.offload.activations
-    parallel = spec.parallel
-    divided = parallel.strategy not in ("none", "dp", "ddp") or parallel.sequence > 1 or parallel.pipeline > 1
-    if divided or moved or spec.model.experts != "one":
-        return None
-    model = build(job, extend=False)
-    allocator = Allocator()
-    for _, tensor in model.network.tensors():
-        allocator.allocate(tensor.nbytes)
-    for nbytes in (*resident.encoders.values(), resident.ema, resident.buckets, overhead.cublas_workspace(job.gpu)):
-        if nbytes:
-            allocator.allocate(nbytes)
-    chosen = rule(spec.train.optimizer)
-    tape = Tape(AllocatorMeter(allocator), attention=attention_kernel(job))
-    tape.attention_dtype, tape.norms = spec.precision.attention, spec.precision.norms
-    tape.use_reentrant = spec.train.use_reentrant
-    model.network.bind(tape)
-    for step in range(steps):
-        for _ in range(min(spec.train.accumulation, 2)):
-            _forward_and_backward(job, model, tape)
-        if not spec.offload.optimizer:
-            _update(chosen, model, allocator, first=step == 0)
-        if spec.train.zero_grad == "after-step":
-            _drop_gradients(model)
-    _drop_gradients(model)
-    return allocator.reserved
+    parallel, offload = job.spec.parallel, job.spec.offload
+    divided = parallel.strategy not in ("none", "dp", "ddp") or parallel.tensor > 1 or parallel.pipeline > 1
+    return not (divided or offload.parameters or offload.blocks)
 
 
-def _forward_and_backward(job: Job, model: Model, tape: Tape) -> None:
-    precision = job.spec.precision
-    tape.meter.part("forward")
-    with sensible_dims(job), tape.autocasting(precision.autocast):
-        loss = model.network.loss(tape, replace(job.shape, sequence=1), precision.autocast or precision.weights)
-    if job.spec.train.zero_grad == "before-backward" and job.spec.train.accumulation == 1:
-        _drop_gradients(model)
-    tape.meter.part("backward")
-    backward(loss)
-    tape.meter.part("end")
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """The run's blocks in the allocator's segments; bytes. `resident` says what lives there besides the network and its states."""
+
+    job: Job
+    model: Model
+    shape: Shape
+    resident: Resident
+    states: Optimizer
+    step: Step
+
+    @property
+    def walked(self) -> bool:
+        """Whether the step's order is known: not for many shapes at once."""
+        return self.step.recorder is not None
+
+    @cached_property
+    def weights(self) -> int:
+        """Taken by what is there before the first step."""
+        return self._loaded().reserved
+
+    @cached_property
+    def resting(self) -> int:
+        """Taken by what is there between steps, as if nothing else had ever been."""
+        allocator = self._loaded()
+        self._keep_states(allocator)
+        return allocator.reserved
+
+    @cached_property
+    def steady(self) -> int:
+        """Taken by steps from the second on.
+
+        A run whose blocks leave gaps that the card has no room for gives free segments back, and takes what is there.
+        """
+        free, gpu = self.after(STEPS), self.job.gpu
+        if gpu is None:
+            return free
+        parallel = self.job.spec.parallel
+        for limit in (overhead.usable(gpu, parallel), gpu.memory_bytes - overhead.outside(gpu, parallel)):
+            if free > limit > self.resident.total:
+                with suppress(OutOfMemory):
+                    return self.after(STEPS, limit)
+        return free
+
+    def after(self, steps: int, limit: int | None = None) -> int:
+        """Taken after so many optimizer steps, the first ones of the run, on a card of `limit` bytes. Raises OutOfMemory."""
+        train, offload = self.job.spec.train, self.job.spec.offload
+        allocator = self._loaded(limit)
+        gradients: list[Block] = []
+        for step in range(steps):
+            for _ in range(min(train.accumulation, 2)):
+                forward, backward = self._later if gradients and train.accumulation > 1 else self._first
+                blocks: list[Block] = []
+                allocator.serve(forward, blocks)
+                if train.accumulation == 1:
+                    _give_back(allocator, gradients)
+                allocator.serve(backward, blocks)
+                gradients += _live(blocks, forward, backward)
+            if not offload.optimizer:
+                if step == 0:
+                    self._keep_states(allocator)
+                self._update(allocator)
+            if train.zero_grad == "after-step":
+                _give_back(allocator, gradients)
+        return allocator.reserved
+
+    def _loaded(self, limit: int | None = None) -> Allocator:
+        spec, resident = self.job.spec, self.resident
+        allocator = Allocator(expandable=spec.hardware.expandable_segments, limit=limit)
+        for _, tensor in self.model.network.tensors():
+            times = experts.trained(spec) if tensor.requires_grad and self.model.adapters else experts.on_gpu(spec)
+            if tensor.nbytes and tensor not in self.model.absent:
+                allocator.serve((tensor.nbytes,) * (tensor.copies * times), [])
+        beside = (*resident.encoders.values(), resident.ema, resident.buckets, overhead.cublas_workspace(self.job.gpu))
+        allocator.serve([nbytes for nbytes in beside if nbytes], [])
+        return allocator
+
+    def _keep_states(self, allocator: Allocator) -> None:
+        if self.job.spec.offload.optimizer:
+            return
+        allocator.serve([nbytes for nbytes in self._states() if nbytes], [])
+
+    def _states(self) -> Iterator[int]:
+        chosen, times = rule(self.job.spec.train.optimizer), experts.trained(self.job.spec)
+        for parameter in self.model.trainable:
+            sizes = list(state_sizes(chosen, parameter, "fp32" if self.states.master else None))
+            master = [int(rounded(parameter.numel * BYTES["fp32"]))] if self.states.master else []
+            for _ in range(parameter.copies * times):
+                yield from (*sizes, *master)
+
+    def _update(self, allocator: Allocator) -> None:
+        """torch's multi-tensor optimizers copy all parameters at once; the others hold something for one of them."""
+        update, whole = self.states.update, rule(self.job.spec.train.optimizer).copies
+        if self.states.master or not whole:
+            sizes = [update] if update else []
+        else:
+            sizes = [p.nbytes for p in self.model.trainable for _ in range(whole * p.copies)]
+        blocks: list[Block] = []
+        allocator.serve(sizes, blocks)
+        _give_back(allocator, blocks)
+
+    @cached_property
+    def _later(self) -> tuple[Moves, Moves]:
+        """A micro-batch that finds gradients there: forward and backward pass."""
+        assert self.step.recorder is not None
+        forward, backward = self.step.recorder.trace("forward", "backward")
+        return forward, backward
+
+    @cached_property
+    def _first(self) -> tuple[Moves, Moves]:
+        """One that finds none."""
+        train = self.job.spec.train
+        if train.accumulation == 1:
+            return self._later
+        alone = replace(self.job.spec, train=replace(train, accumulation=1, zero_grad="after-step"))
+        recorder = walk(self.job.with_spec(alone), self.model, self.shape).recorder
+        assert recorder is not None
+        forward, backward = recorder.trace("forward", "backward")
+        return forward, backward
 
 
-def _update(chosen: Rule, model: Model, allocator: Allocator, *, first: bool) -> None:
-    if first:
-        for parameter in model.trainable:
-            for nbytes in state_sizes(chosen, parameter):
-                allocator.allocate(nbytes)
-    copies = [allocator.allocate(p.nbytes) for p in model.trainable for _ in range(chosen.copies)]
-    for block in copies:
+def _live(blocks: list[Block], *passes: Moves) -> list[Block]:
+    """Those of the blocks that were not given back: gradients."""
+    gone = {~move for moves in passes for move in moves if move < 0}
+    return [block for number, block in enumerate(blocks) if number not in gone]
+
+
+def _give_back(allocator: Allocator, blocks: list[Block]) -> None:
+    for block in blocks:
         allocator.release(block)
-
-
-def _drop_gradients(model: Model) -> None:
-    for parameter in model.trainable:
-        parameter.grad = None
+    blocks.clear()

@@ -9,6 +9,7 @@ from preflight.job import Job
 from preflight.memory import zero
 from preflight.memory.budget import Budget
 from preflight.memory.model import Model
+from preflight.memory.stages import Stage
 from preflight.spec import Spec
 from preflight.units import count, gib
 
@@ -27,6 +28,7 @@ WEIGHTS = {
     "dp": "whole, and copied to the other GPUs anew for each step",
     "ddp": "whole on each GPU",
     "fsdp": "each parameter is divided by rows between {ranks}, and a block's are gathered while it computes",
+    "fsdp 1": "each block's parameters are one flat one, divided between {ranks} and gathered while the block computes",
     "zero1": "whole on each GPU, what trains in one flat buffer",
     "zero2": "whole on each GPU, what trains in one flat buffer",
     "zero3": "each parameter is flattened and divided between {ranks}; those of at most {threshold:,} elements stay gathered",
@@ -77,12 +79,17 @@ def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
         yield Held(name, nbytes, "encodes every batch, so it stays")
     yield Held("ema", resident.ema, f"a copy of what trains{_in(spec.train.ema_dtype)}, on each GPU")
     yield Held("gathered", budget.gathered, _gathered(spec))
-    yield Held("activations", int(budget.activations) - budget.gathered, _activations(spec))
+    yield Held("activations", int(budget.activations) - budget.gathered, _activations(spec, model.stage))
 
 
 def _network(job: Job, model: Model) -> str:
     spec = job.spec
-    rule = _said(WEIGHTS[spec.parallel.strategy], spec)
+    rule = _said(WEIGHTS[_written(spec)], spec)
+    stage = model.stage
+    if stage is not None:
+        rule = f"stage {stage.number + 1} of {stage.of}, layers {stage.start} to {stage.stop - 1} of {stage.layers}, {rule}"
+    if spec.model.experts != "one":
+        rule = f"{'both experts' if spec.model.experts == 'both' else 'one of two experts, the idle one on the host'}, {rule}"
     own = model.parameter_count - (model.trainable_count if model.adapters else 0)
     rule += f"; {count(own, 'parameter')} in {spec.precision.weights}"
     if spec.precision.quantization != "none":
@@ -111,14 +118,22 @@ def _gathered(spec: Spec) -> str:
     return "the block that computes and the one that is fetched from the host behind it"
 
 
-def _activations(spec: Spec) -> str:
+def _activations(spec: Spec, stage: Stage | None) -> str:
     kept = "every saved tensor of the forward pass, and what the backward pass makes"
     if spec.train.checkpointing is not False:
         kept = "one hidden state a checkpoint, and all of one block as it runs again"
         kept += ", the hidden states on the host" if spec.offload.activations else ""
     sequence = spec.parallel.sequence
     divided = f"; tokens are divided between {count(sequence, 'GPU')}" if sequence > 1 else ""
+    if stage is not None:
+        kept = f"{kept}; {count(stage.in_flight, 'pass')} in flight, with what is exchanged with other stages"
     return f"{kept}, at the highest{divided}"
+
+
+def _written(spec: Spec) -> str:
+    """The strategy, FSDP 1 apart from FSDP 2."""
+    parallel = spec.parallel
+    return "fsdp 1" if parallel.strategy == "fsdp" and parallel.fsdp_version == 1 else parallel.strategy
 
 
 def _in(dtype: str | None) -> str:
@@ -128,8 +143,10 @@ def _in(dtype: str | None) -> str:
 def _said(sentence: str, spec: Spec) -> str:
     parallel, settings = spec.parallel, zero.configured(spec)
     return sentence.format(
-        ranks=count(parallel.shards if parallel.strategy == "fsdp" else parallel.gpus // parallel.tensor, "GPU"),
-        ranks_=parallel.gpus // parallel.tensor,
+        ranks=count(
+            parallel.shards if parallel.strategy == "fsdp" else parallel.gpus // parallel.tensor // parallel.pipeline, "GPU"
+        ),
+        ranks_=parallel.gpus // parallel.tensor // parallel.pipeline,
         threshold=settings.param_persistence_threshold,
         bucket=settings.reduce_bucket_size,
     )

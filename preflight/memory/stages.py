@@ -1,14 +1,14 @@
 """Pipeline stages: which part of the network each has, and how many micro-batches it has begun and not finished.
 
-DeepSpeed's, which diffusion-pipe trains with. What runs before the repeated blocks is the first layer, what runs after them the last
-(diffusion-pipe models/wan/wan.py: to_layers: InitialLayer, one layer a block, FinalLayer).
+DeepSpeed's, which diffusion-pipe trains with. What runs before the repeated blocks is the first layer, what runs after them the
+last (diffusion-pipe models/wan/wan.py: to_layers: InitialLayer, one layer a block, FinalLayer).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
@@ -115,7 +115,7 @@ def _bounds(job: Job, counts: Sequence[int]) -> list[int]:
     if parallel.partition == "parameters":
         return balanced(counts, parallel.pipeline)
     bounds = [0, *parallel.partition, layers]
-    if len(bounds) != parallel.pipeline + 1 or any(a >= b for a, b in zip(bounds, bounds[1:], strict=False)):
+    if len(bounds) != parallel.pipeline + 1 or any(a >= b for a, b in pairwise(bounds)):
         message = (
             f"partition {list(parallel.partition)} does not cut {layers} layers into {parallel.pipeline} pipeline stages; "
             f"expected {parallel.pipeline - 1} rising numbers between 1 and {layers - 1}."

@@ -17,16 +17,21 @@ from preflight.tape.meter import ArrayMeter, Meter, Part, Size
 from preflight.tape.parallel import Parallel
 from preflight.tape.staged import Staged
 from preflight.tape.tensor import Attention, Tape
+from preflight.tape.trace import Recorder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients; `away` went to the host."""
+    """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients; `away` went to the host.
+
+    `recorder` knows the order of it all, where sizes are whole numbers.
+    """
 
     forward: Part
     backward: Part
     left: Size
     away: Size = 0
+    recorder: Recorder | None = None
 
 
 def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | None = None) -> Step:
@@ -37,7 +42,7 @@ def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | N
     shape = shape or job.shape
     _check_sequence(job, model)
     _check_checkpoints(job)
-    tape = _tape(job, model, shape)
+    tape = _tape(job, model, shape, Recorder)
     tape.flops = flops
     with tape.parallel.computing():
         return _walk(job, model, tape, shape)
@@ -66,7 +71,8 @@ def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
             replace(p, peak=p.peak + others, activations=p.activations + others, inside=p.inside + others, end=p.end + others)
             for p in (forward, back)
         )
-    return Step(forward=forward, backward=back, left=left, away=tape.away)
+    recorder = meter if isinstance(meter, Recorder) else None
+    return Step(forward=forward, backward=back, left=left, away=tape.away, recorder=recorder)
 
 
 def _others(stage: Stage, parallel: Parallel, saved: Size) -> Size:
@@ -92,9 +98,9 @@ def infer(job: Job, model: Model, shape: Shape) -> Size:
     return tape.meter.parts["forward"].peak
 
 
-def _tape(job: Job, model: Model, shape: Shape) -> Tape:
+def _tape(job: Job, model: Model, shape: Shape, make: type[Meter] = Meter) -> Tape:
     scalar = all(isinstance(size, int) for size in (shape.batch, shape.height, shape.width, shape.frames, shape.text_tokens))
-    meter = Meter() if scalar else ArrayMeter()
+    meter = make() if scalar else ArrayMeter()
     tape = Tape(meter, attention=attention_kernel(job), sequence_ranks=shape.sequence)
     tape.parallel = during_step(job, model, tape)
     if model.stage is not None:

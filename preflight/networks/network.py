@@ -57,8 +57,8 @@ class Network(Module):
     """A family: built from the catalog's dimensions, run once per step.
 
     `divides_sequence` says that its forward pass heeds `Shape.sequence`; `guidance_doubles` that its pipeline runs the conditioned
-    and the unconditioned half of classifier-free guidance as one batch; `in_order` that its lists of blocks run one after another, as
-    they are listed, so that it can be cut between any two.
+    and the unconditioned half of classifier-free guidance as one batch; `in_order` that its lists of blocks run one after
+    another, as they are listed, so that it can be cut between any two.
     """
 
     divides_sequence = False

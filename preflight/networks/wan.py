@@ -204,8 +204,8 @@ class Wan(Network):
         projected = projected.view(batch, 6, dim)
         if sequence > 1:  # Ulysses, first order: each rank keeps its part of the tokens, in attention its part of the heads
             tokens = -(-tokens // sequence)
-            hidden = narrow(hidden, batch, tokens, dim).contiguous()
-            cos, sin = (narrow(x, 1, tokens, 1, self.width).contiguous() for x in (cos, sin))
+            hidden = narrow(hidden, batch, tokens, dim)  # views: torch.chunk, as wan/distributed and diffusers' _cp_plan cut
+            cos, sin = (narrow(x, 1, tokens, 1, self.width) for x in (cos, sin))
         for block in self.blocks.walk(tape):
             hidden = block(hidden, text, projected, cos, sin)
 

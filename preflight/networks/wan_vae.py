@@ -196,7 +196,8 @@ class WanVae(Vae):
         if self.use_tiling and max(height, width) > self.tile_sample_min // self.stride:
             step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
             kept = self.tile_sample_stride // self.patch
-            return self._tiled(z, step, window, kept, lambda tile: self._decode_tile(tile, frames - 1), self._finish)
+            held: list[Tensor] = []
+            return self._tiled(z, step, window, kept, lambda tile: self._decode_tile(tile, frames - 1, held), self._finish_tiles)
         features = Features()
         x = self.post_quant_conv(z)
         out = self.decoder(narrow(x, batch, channels, 1, height, width), features, True)
@@ -214,6 +215,8 @@ class WanVae(Vae):
             channels, height, width = channels // self.patch**2, height * self.patch, width * self.patch
             out = out.view(batch, channels, frames, height, width).contiguous()
         return keeps_result(out)
+
+    _finish_tiles = _finish
 
     def _tiled(
         self,
@@ -246,13 +249,16 @@ class WanVae(Vae):
             time.append(self.quant_conv(self.encoder(narrow(x, batch, channels, FRAMES, height, width), features)))
         return time
 
-    def _decode_tile(self, z: Tensor, later: int) -> list[Tensor]:
+    def _decode_tile(self, z: Tensor, later: int, held: list[Tensor]) -> list[Tensor]:
+        """`held` is the last tile's last part: a variable names it until this one's first part is there."""
         batch, channels, _, height, width = z.shape
         features = Features()
         time = [self.decoder(self.post_quant_conv(narrow(z, batch, channels, 1, height, width)), features, True)]
+        held.clear()
         for skipped in later_chunks(later):
             between(time, skipped)
             time.append(self.decoder(self.post_quant_conv(narrow(z, batch, channels, 1, height, width)), features, False))
+        held.append(time[-1])
         return time
 
 

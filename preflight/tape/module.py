@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from preflight.tape import kronecker, normalization
+from preflight.tape import kronecker, low_rank, normalization
 from preflight.tape import linear as ops
 from preflight.tape.checkpoint import checkpoint
 from preflight.tape.dropout import fused_dropout
@@ -59,7 +59,7 @@ class Module:
 
 
 class Linear(Module):
-    """y = x Wᵀ + b, and with an adapter + B A x, as peft/tuners/lora/layer.py: Linear.forward computes it."""
+    """y = x Wᵀ + b, and with an adapter + B A x, as peft/tuners/lora/layer.py: Linear.forward or another's code computes it."""
 
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
         self.weight = Parameter((outputs, inputs))
@@ -67,6 +67,7 @@ class Linear(Module):
         self.lora_A: Parameter | None = None
         self.lora_B: Parameter | None = None
         self.lora_dropout = False
+        self.lora_code: str | None = None
         self.lokr_w1: Parameter | None = None
         self.lokr_w2: Parameter | None = None
         self.lokr_w2_b: Parameter | None = None
@@ -75,10 +76,10 @@ class Linear(Module):
     def adapted(self) -> bool:
         return self.lora_A is not None or self.lokr_w1 is not None
 
-    def adapt(self, rank: int, *, dropout: bool = False) -> None:
-        """Add a LoRA adapter of `rank`, with or without dropout on its input."""
+    def adapt(self, rank: int, *, dropout: bool = False, code: str | None = None) -> None:
+        """Add a LoRA adapter of `rank`, with or without dropout on its input, in peft's code or in the trainer's own."""
         outputs, inputs = self.weight.shape
-        self.lora_dropout = dropout
+        self.lora_dropout, self.lora_code = dropout, code
         self.lora_A, self.lora_B = Parameter((rank, inputs)), Parameter((outputs, rank))
 
     def adapt_kronecker(self, rank: int, factor: int) -> None:
@@ -95,6 +96,8 @@ class Linear(Module):
             return kronecker.adapted(x, result, self.lokr_w1, self.lokr_w2, self.lokr_w2_b)
         if self.lora_A is None or self.lora_B is None:
             return result
+        if self.lora_code == "ai-toolkit":
+            return low_rank.adapted(x, result, self.lora_A, self.lora_B, product)
         dtype = result.dtype
         x = x.to(self.lora_A.dtype)  # peft: _cast_input_dtype
         if self.lora_dropout:

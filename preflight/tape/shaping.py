@@ -72,8 +72,22 @@ def where(a: Tensor, b: Tensor, condition: Tensor) -> Tensor:
 
 
 def exchange(x: Tensor, *shape: Size) -> Tensor:
-    """all_to_all_single: the same bytes from other ranks, in a new tensor; the gradient is exchanged back."""
-    return x.tape.compute((x,), _whole_backward, shape, x.dtype, context=x.shape)
+    """all_to_all_single: the same bytes from other ranks, in a new tensor; the gradient is exchanged back.
+
+    What goes to each rank is laid out one after the other first (yunchang comm/all_to_all.py: all_to_all_4D).
+    """
+    sent = x.tape.empty(x.shape, x.dtype)
+    out = x.tape.compute((x,), _exchange_backward, shape, x.dtype, context=x.shape)
+    del sent
+    return out
+
+
+def _exchange_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    sent = grad.tape.empty(grad.shape, grad.dtype)
+    back = _whole_backward(call, grad)
+    del sent
+    return back
 
 
 def sum_over(x: Tensor, *shape: Size) -> Tensor:

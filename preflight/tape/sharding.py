@@ -33,7 +33,8 @@ class Sharding(Parallel):
 
     `compute` is the dtype parameters are gathered in and `reduce` the one gradients are reduced in (MixedPrecisionPolicy); None
     leaves them as they are. With `reshard` a unit's parameters are freed after its forward and gathered again for its backward.
-    With `offload` the shards and their gradients are in host memory (CPUOffloadPolicy).
+    With `offload` the shards and their gradients are in host memory (CPUOffloadPolicy). With `whole_gradients` the micro-batches
+    before the last leave theirs whole, in the dtype they will be reduced in (set_requires_gradient_sync(False)).
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Sharding(Parallel):
         compute: str | None = None,
         reduce: str | None = None,
         offload: bool = False,
+        whole_gradients: bool = False,
     ) -> None:
         self.tape, self.ranks, self.reshard, self.offload = tape, ranks, reshard, offload
+        self.whole_gradients = whole_gradients
         self.compute, self.reduce = compute, reduce
         self.stored = {parameter: parameter.dtype for _, parameter in network.parameters()}
         blocks = [block for value in vars(network).values() if isinstance(value, Blocks) for _, block, _ in value.children()]
@@ -55,10 +58,14 @@ class Sharding(Parallel):
         taken = {parameter for parameters in inner.values() for parameter in parameters}
         # as the network counts them: a block's own view of itself knows no copies
         root = [parameter for _, parameter in network.parameters() if parameter not in taken]
-        self.units = {network: Unit(self, root), **{block: Unit(self, parameters) for block, parameters in inner.items()}}
+        self.units = {network: self.unit(root), **{block: self.unit(parameters) for block, parameters in inner.items()}}
         self.order: list[Unit] = []  # post_forward_order
         self.gathered: Storage | None = None  # all_gather_state: the last gather's buffer, kept until the next one is copied out
         self.reducing: Storage | None = None  # reduce_scatter_states: the last reduction's input, kept until the next one
+
+    def unit(self, parameters: Sequence[Parameter]) -> Unit:
+        """Parameters that are gathered and reduced together."""
+        return Unit(self, parameters)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -116,6 +123,7 @@ class Unit:
 
     def __init__(self, sharding: Sharding, parameters: Sequence[Parameter]) -> None:
         self.sharding, self.parameters = sharding, parameters
+        self.trains = any(p.requires_grad for p in parameters)
         self.buffer: Storage | None = None  # _all_gather_result: gathered, not yet copied out
         self.whole: Storage | None = None  # the unsharded parameters
         self.gradient: Storage | None = None  # this rank's part
@@ -127,6 +135,11 @@ class Unit:
         self._gathered = sum(n for n, _ in sizes)
         self._whole = sum(rounded(n) for n, _ in sizes)
 
+    @property
+    def copies(self) -> int:
+        """How many units it stands for."""
+        return self.parameters[0].copies
+
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """Call `function` between the hooks of _fsdp_state.py, _pre_forward and _post_forward."""
         sharding = self.sharding
@@ -137,7 +150,7 @@ class Unit:
             return function(*arguments, **options)
         self.unshard()
         self.wait(forward=True)
-        arguments, options = self._watch_inputs((arguments, options))
+        arguments, options = self.watch_inputs((arguments, options))
         out = function(*arguments, **options)
         frame = sharding.tape.frame
         replaying = frame is not None and frame.replaying
@@ -146,7 +159,7 @@ class Unit:
                 self.whole = None
             self.index = len(sharding.order)
             sharding.order.append(self)
-        out = _mapped(out, self._watch_output)
+        out = self.watch_outputs(out)
         if replaying or self is next(iter(sharding.units.values())):  # iter_forward_root: who began this forward pass
             sharding.gathered = None
         return out
@@ -202,6 +215,8 @@ class Unit:
         stored = sharding.stored[found[0]]
         if stored != wide:
             reduced = Storage(meter, rounded(elements // sharding.ranks * BYTES[stored]))
+        if sharding.whole_gradients:
+            self.gradient = None
         if self.gradient is None and not sharding.offload:
             self.gradient = reduced
             reduced.keep(gradient=True)
@@ -209,13 +224,17 @@ class Unit:
     def keep_gradient(self) -> None:
         trained = [p for p in self.parameters if p.requires_grad]
         if trained:
-            ranks, copies = self.sharding.ranks, trained[0].copies
-            elements = sum(padded(p, ranks) for p in trained) // ranks
-            nbytes = rounded(elements * BYTES[self.sharding.stored[trained[0]]])
-            self.gradient = Storage(self.sharding.tape.meter, nbytes * copies)
+            sharding = self.sharding
+            elements = sum(padded(p, sharding.ranks) for p in trained)
+            stored = sharding.stored[trained[0]]
+            if sharding.whole_gradients:  # _fsdp_param.py: to_accumulated_grad_if_needed
+                nbytes = rounded(elements * BYTES[sharding.reduce or sharding.cast_dtype(stored)])
+            else:
+                nbytes = rounded(elements // sharding.ranks * BYTES[stored])
+            self.gradient = Storage(sharding.tape.meter, nbytes * self.copies)
             self.gradient.keep(gradient=True)
 
-    def _watch_inputs(self, values: Any) -> Any:
+    def watch_inputs(self, values: Any) -> Any:
         """RegisterPostBackwardFunction: one node through which every input's gradient leaves the unit."""
         found: list[Tensor] = []
         _mapped(values, found.append, changed=False)
@@ -226,6 +245,10 @@ class Unit:
         self.sharding.tape.record(inputs, first, _post_backward, context=self, more=more)
         out = dict(zip(map(id, inputs), (first, *more), strict=True))
         return _mapped(values, lambda x: out.get(id(x), x))
+
+    def watch_outputs(self, values: Any) -> Any:
+        """Every tensor in `values` begins the unit's backward pass."""
+        return _mapped(values, self._watch_output)
 
     def _watch_output(self, x: Tensor) -> Tensor:
         """_register_pre_backward_hook: the first gradient that reaches an output begins the unit's backward pass."""

@@ -1,0 +1,117 @@
+"""Flags that may also stand in a TOML which one of them names, as in kohya-ss' trainers: `--config_file run.toml`.
+
+The file's tables only group its keys, and a flag of the command line goes before it (read_config_from_file). The TOML alone is read
+as well: it says all but how many GPUs there are.
+
+TABLE = config_flags.table(unread=…, fields=(…, *launcher.FIELDS), no_effect=…)
+document = config_flags.including(document)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from preflight.adapters import flags, launcher, launcher_fields
+from preflight.adapters.conversions import SILENT
+from preflight.adapters.draft import Draft
+from preflight.adapters.table import Field, Table
+from preflight.document import Document
+from preflight.finding import Finding
+from preflight.launching.launch import Unresolved
+
+#: The names of the two files in the data, and of all that is no flag of the trainer.
+CONFIG, DATASET = "config", "dataset"
+GROUPS = frozenset({CONFIG, DATASET, "launcher", "hardware", launcher_fields.CONFIG, launcher_fields.DEEPSPEED})
+GPUS = "accelerate launch decides, and this file does not say how many it starts; pass --set hardware.gpus=N"
+
+
+def table(*, unread: str, fields: Sequence[Field], no_effect: Sequence[str] = ()) -> Table:
+    """`flags.flag_table`, each flag also as a key of the TOML, which a flag of the command line goes before."""
+    twice = [each for entry in fields for each in _twice(entry)]
+    known = flags.flag_table(unread=unread, fields=twice, no_effect=(*no_effect, *(f"{CONFIG}.{key}" for key in no_effect)))
+    return replace(known, locate=partial(_locate, known), prefer=partial(_prefer, known))
+
+
+def _twice(entry: Field) -> Iterator[Field]:
+    own = tuple(key for key in entry.keys if key.partition(".")[0] not in GROUPS)
+    if not own:
+        yield entry
+        return
+    yield replace(entry, precedence=entry.precedence + 1)
+    yield replace(entry, keys=tuple(f"{CONFIG}.{key}" for key in own), default=SILENT, source="")
+
+
+def _locate(known: Table, parts: tuple[str, ...]) -> tuple[str, ...]:
+    head, *below = parts
+    if head == CONFIG and below:
+        return (CONFIG, below[-1])
+    if len(parts) > 1 and head not in GROUPS:
+        return parts[-1:]
+    return known.locate(parts)
+
+
+def _prefer(known: Table, key: str, document: Document) -> str:
+    return known.prefer(key, document) if document.launch is not None else key
+
+
+def including(document: Document, *, dataset: str = "dataset_config") -> Document:
+    """`document` with the launcher's files, the trainer's TOML under "config" and the data set's under "dataset"."""
+    document = launcher.including(document) if document.launch is not None else document
+    path = value(document, "config_file")
+    if isinstance(path, str) and not isinstance(path, Unresolved) and path.strip() and document.launch is not None:
+        path = path if path.endswith(".toml") else path + ".toml"
+    document = flags.including(document, CONFIG, path if document.launch is not None else None)
+    return flags.including(document, DATASET, value(document, dataset))
+
+
+def value(document: Document, name: str) -> Any:
+    """What the flag `name` says, on the command line or in the TOML, as it stands there; None where nothing does."""
+    for data in (document.data, document.data.get(CONFIG)):
+        if isinstance(data, Mapping):
+            said = [value for key, value in _flat(data) if key.lstrip("-").replace("-", "_") == name]
+            if said:
+                return said[-1]
+    return None
+
+
+def _flat(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, said in data.items():
+        if isinstance(said, Mapping):
+            if key not in GROUPS:
+                yield from said.items()
+        else:
+            yield key, said
+
+
+def missing(run: Draft, *, dataset: str = "dataset_config", instead: str = "") -> None:
+    """Says which of the two files were named and are not there; `instead` is what is taken for the data set's."""
+    for name, key, said in ((CONFIG, "config_file", "only the flags beside it are read"), (DATASET, dataset, instead)):
+        path = value(run.document, key)
+        if isinstance(path, str) and name not in run.document.included and not (name == CONFIG and run.document.launch is None):
+            run.findings.append(_missing(run, key, path, said))
+
+
+def _missing(run: Draft, key: str, path: str, said: str) -> Finding:
+    message = f"{path} is not there, so {said}."
+    return run.document.finding("file-not-read", "warning", message, key=spelled(run, key))
+
+
+def spelled(run: Draft, name: str) -> str:
+    """The user's own key for the flag `name`."""
+    for place, data in (("", run.document.data), (f"{CONFIG}.", run.document.data.get(CONFIG))):
+        for key, said in data.items() if isinstance(data, Mapping) else ():
+            if key.lstrip("-").replace("-", "_") == name:
+                return f"{place}{key}"
+            if isinstance(said, Mapping) and key not in GROUPS and name in said:
+                return f"{place}{key}.{name}"
+    return name
+
+
+def settle(run: Draft) -> launcher.Launched:
+    """`launcher.settle`, for a TOML alone with the launcher's part left open."""
+    if run.document.launch is None:
+        run.assume("parallel.gpus", 1, GPUS)
+    return launcher.settle(run)

@@ -1,0 +1,5 @@
+accelerate launch examples/wanvideo/model_training/train.py \
+  --task sft:data_process --dataset_base_path ./clips --dataset_metadata_path ./clips/metadata.csv \
+  --height 480 --width 832 --num_frames 33 \
+  --model_id_with_origin_paths "Wan-AI/Wan2.1-T2V-1.3B:models_t5_umt5-xxl-enc-bf16.pth,Wan-AI/Wan2.1-T2V-1.3B:Wan2.1_VAE.pth" \
+  --lora_base_model dit --output_path ./cache
