@@ -27,6 +27,12 @@ def checks_table() -> str:
     return "\n".join(("| check | what it asks |", "|---|---|", *rows)) + "\n"
 
 
+def adapters_table() -> str:
+    """Our own adapters as a Markdown table, for the same page."""
+    rows = (f"| `{name}` | {adapters.documentation(name).partition(chr(10))[0]} |" for name in adapters.ADAPTERS)
+    return "\n".join(("| adapter | reads |", "|---|---|", *rows)) + "\n"
+
+
 def _checks() -> Iterator[dict[str, Any]]:
     for id_ in checks.ids():
         question, _, rest = checks.documentation(id_).partition("\n")

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
 
 def name(document: Document, others: Sequence[Document]) -> str:
-    """What to call `document`, one of `others`: its path, with the launch's line where there are several."""
+    """What to call `document`, one of `others`: its path, with the launch's line where there are several.
+
+    A loop starts several on one line: they are numbered in their order.
+    """
     if document.launch is None or len(others) < 2:
         return document.path
-    return f"{document.path}:{document.launch.line}"
+    same = [other for other in others if other.launch is not None and other.launch.line == document.launch.line]
+    number = next(number for number, other in enumerate(same, 1) if other is document)
+    return f"{document.path}:{document.launch.line}" + (f" ({number} of {len(same)})" if len(same) > 1 else "")
 
 
 def trains(document: Document) -> bool:

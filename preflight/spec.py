@@ -87,16 +87,21 @@ class Data:
     """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step.
 
     `workers` are the DataLoader's processes per GPU, each of which prepares `prefetch` batches ahead (torch's default: 2).
-    `pixel_step`: the trainer's buckets have sides in multiples of it, beside the network's own multiple.
+    `text_loading`: whether the run loads the text encoders onto the GPU as it starts, whatever `text` says of its steps, and where
+    the network is then: it stays away (alone) or comes back once they are narrowed (apart), is there (beside), or comes whole after
+    the largest of them (first). `pixel_step`: the trainer's buckets have sides in multiples of it, beside the network's own
+    multiple. `fps`: the frames a second that the trainer takes of a clip; null: all that it has.
     """
 
     height: int
     width: int
     pixel_step: int = 1
     frames: int = 1
+    fps: float | None = None
     text_tokens: int | None = None
     latents: Placement = "cached"
     text: Placement = "cached"
+    text_loading: Literal["none", "alone", "apart", "beside", "first"] = "none"
     workers: int | None = None
     prefetch: int = 2
 
@@ -106,12 +111,12 @@ class Precision:
     """`master`: dtype of the copy the optimizer updates beside low-precision weights (DeepSpeed); null: none.
 
     `text_encoder` and `vae` are the dtypes those are loaded in; null means the catalog's. `quantization` is of the network's frozen
-    weights, `text_encoder_quantization` of the text encoders'; `quantized_on`: whether weights are narrowed before they reach the
-    GPU, or all stand there in `weights` first. `tf32`: whether float32 matrix products may use TF32; null where the config does not
-    say, and torch's own default is no. `attention` is what attention's inputs are cast to, as autocast does on CUDA
-    (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `loaded`: the dtype that the whole network has on the GPU
-    before it is cast to `weights` there; null: it comes in that. `norms` is how RMS norms run: written out by torch, in
-    Python by diffusers' own class, or as torch 2.9's one kernel.
+    weights, `text_encoder_quantization` of the text encoders'; `quantized_on` and `text_encoder_quantized_on`: whether weights are
+    narrowed before they reach the GPU, or all stand there as wide as they are first. `tf32`: whether float32 matrix products may
+    use TF32; null where the config does not say, and torch's own default is no. `attention` is what attention's inputs are cast to,
+    as autocast does on CUDA (aten/src/ATen/autocast_mode.h); null: it runs in what it is given. `loaded`: the dtype that the whole
+    network has on the GPU before it is cast to `weights` there; null: it comes in that. `norms` is how RMS norms run: written out
+    by torch, in Python by diffusers' own class, or as torch 2.9's one kernel.
     """
 
     weights: Dtype = "bf16"
@@ -119,6 +124,7 @@ class Precision:
     quantization: str = "none"
     quantized_on: Literal["host", "gpu"] = "host"
     text_encoder_quantization: str = "none"
+    text_encoder_quantized_on: Literal["host", "gpu"] = "host"
     master: Literal["fp32"] | None = None
     text_encoder: Dtype | None = None
     vae: Dtype | None = None

@@ -16,6 +16,7 @@ from tests import truth_rows
 
 GPU = catalog.gpu("h200-141gb")  # any card with fused attention, as the traces assume
 FSDP = Path(__file__).parent / "truth" / "traces_fsdp.jsonl"
+PARALLEL = Path(__file__).parent / "truth" / "parallel.jsonl"
 
 NAMES = {
     "wan": "Wan 2.1, 2.2",
@@ -30,6 +31,45 @@ NAMES = {
     "diffsr": "DiffSR (10 networks)",
     "fsdp": "FSDP2, one rank",
 }
+
+
+STRATEGIES = {
+    "ddp": "`ddp`: torch's own, run on two processes",
+    "ulysses": "`sequence`: Ulysses, 2 to 8 ranks of one sample",
+    "fsdp": "`fsdp`: fully_shard, 1 to 64 ranks",
+    "fsdp1": "`fsdp`, `fsdp_version: 1`: FullyShardedDataParallel, 2 to 8 ranks",
+    "zero1": "`zero1`: DeepSpeed's own optimizer, 2 and 8 ranks",
+    "zero2": "`zero2`: DeepSpeed's own optimizer, 2 to 16 ranks",
+}
+
+
+def rows_of(path: Path) -> list[truth_rows.Row]:
+    """The rows of a file of figures, one a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def parallel_spec(row: truth_rows.Row) -> dict[str, Any]:
+    """The canonical spec of a row of `parallel.jsonl`."""
+    strategy = row["strategy"]
+    parallel: dict[str, Any] = {"gpus": row["gpus"], "strategy": strategy}
+    if strategy == "fsdp1":
+        parallel = {**fsdp_spec(row)["parallel"], "fsdp_version": 1}
+    asked = ("sequence", "backward_prefetch", "forward_prefetch", "use_orig_params")
+    parallel |= {name: row[name] for name in asked if name in row}
+    zero = {name: row[name] for name in ("reduce_bucket_size", "overlap_comm", "reduce_scatter") if name in row}
+    spec = {**truth_rows.spec(row), "parallel": {**parallel, "zero": zero} if zero else parallel}
+    if "dims" in row:
+        spec["model"] = {**spec["model"], "dims": row["dims"]}
+    return spec
+
+
+def strategy_errors() -> dict[str, list[float]]:
+    """Errors of the traced ranks, by the first part of their ids."""
+    found: dict[str, list[float]] = {name: [] for name in STRATEGIES}
+    found["fsdp"] = [error(fsdp_spec(row), row) for row in rows_of(FSDP)]
+    for row in rows_of(PARALLEL):
+        found[row["id"].split("-")[0]].append(error(parallel_spec(row), row))
+    return found
 
 
 def fsdp_spec(row: truth_rows.Row) -> dict[str, Any]:
@@ -53,17 +93,24 @@ def errors() -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in NAMES}
     for row in truth_rows.rows():
         found[truth_rows.family(row)].append(error(truth_rows.spec(row), row))
-    for line in FSDP.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        found["fsdp"].append(error(fsdp_spec(row), row))
+    found["fsdp"] = [error(fsdp_spec(row), row) for row in rows_of(FSDP)]
     return found
 
 
 def table() -> Iterator[str]:
     """The lines of a Markdown table: cases, median and worst error of the peak, and the bias."""
-    yield "| traced steps of | cases | median | worst | bias |"
+    return _table("traced steps of", errors(), NAMES)
+
+
+def strategies_table() -> Iterator[str]:
+    """The same for one rank of each strategy."""
+    return _table("one rank of", strategy_errors(), STRATEGIES)
+
+
+def _table(heading: str, errors: Mapping[str, list[float]], names: Mapping[str, str]) -> Iterator[str]:
+    yield f"| {heading} | cases | median | worst | bias |"
     yield "|---|---:|---:|---:|---:|"
-    for name, found in errors().items():
+    for name, found in errors.items():
         sizes = sorted(abs(e) for e in found)
         bias = sum(found) / len(found)
-        yield f"| {NAMES[name]} | {len(found)} | {median(sizes):.2%} | {sizes[-1]:.2%} | {bias:+.2%} |"
+        yield f"| {names[name]} | {len(found)} | {median(sizes):.2%} | {sizes[-1]:.2%} | {bias:+.2%} |"

@@ -93,7 +93,10 @@ def test_one_that_does_not_load_is_named_and_leaves_ours_alone(tmp_path: Path, p
     assert done.returncode == 1
     assert f"the adapter gone of example-adapter {words}" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    native = "preflight: 1\nmodel: {name: wan2.1-t2v-1.3b}\ntrain: {method: lora, lora: {rank: 8}, checkpointing: true}\ndata: {height: 480, width: 832, frames: 17}\n"
+    native = (
+        "preflight: 1\nmodel: {name: wan2.1-t2v-1.3b}\ndata: {height: 480, width: 832, frames: 17}\n"
+        "train: {method: lora, lora: {rank: 8}, checkpointing: true}\n"
+    )
     assert run(tmp_path, "run.yaml", "--gpu", "a100-80gb", text=native).returncode == 0
 
 

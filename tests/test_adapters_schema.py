@@ -15,9 +15,14 @@ from preflight import document, schema
 from preflight.adapters import (
     ai_toolkit,
     basicsr,
+    cogvideo_sat,
     diffsr,
+    diffsynth,
     diffusion_pipe_table,
+    finetrainers,
+    fastvideo_yaml,
     hunyuandit,
+    kohya_table,
     ltx_trainer,
     musubi_table,
     neuraloperator,
@@ -25,6 +30,7 @@ from preflight.adapters import (
     simpletuner,
     sr3,
     videotuna,
+    videox_fun,
     wan_lora,
 )
 from preflight.adapters.conversions import SILENT
@@ -34,6 +40,9 @@ from preflight.position import dotted
 ROOT = Path(__file__).parent.parent
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TITLES = {
+    "videox-fun": "VideoX-Fun: the flags of its train.py and train_lora.py as keys; unknown keys are allowed",
+    "diffsynth": "DiffSynth-Studio: the flags of its train.py as keys; unknown keys are allowed",
+    "finetrainers": "finetrainers: the flags of its train.py as keys; unknown keys are allowed",
     "diffusion-pipe": "A diffusion-pipe run: the tables model, adapter and optimizer; unknown keys are allowed",
     "wan-lora": "LoRA on Wan: flat keys, or keys grouped in sections; unknown keys are allowed",
     "diffsr": "A DiffSR run: the blocks model, data, train and optimize; unknown keys are allowed",
@@ -44,11 +53,17 @@ TITLES = {
     "ai-toolkit": "A job of ai-toolkit: job and config.process; unknown keys are allowed",
     "ltx-trainer": "Lightricks' trainers: the blocks model, lora, optimization and validation; unknown keys are allowed",
     "simpletuner": "SimpleTuner: its options as keys, with or without dashes; unknown keys are allowed",
+    "kohya": "sd-scripts: the flags of its scripts as keys, as its TOML has them; unknown keys are allowed",
     "musubi": "musubi-tuner: the flags of its scripts as keys, as its TOML has them; unknown keys are allowed",
     "neuraloperator": "neuraloperator's scripts: the blocks data, opt and model; unknown keys are allowed",
+    "cogvideo": "CogVideo: SAT's blocks args, data, deepspeed and model; unknown keys are allowed",
+    "fastvideo": "FastVideo: the blocks models, method, training and callbacks; unknown keys are allowed",
     "videotuna": "VideoTuna: the blocks flow and train, or model, data and lightning; unknown keys are allowed",
 }
 TABLES = {
+    "videox-fun": videox_fun.TABLE,
+    "diffsynth": diffsynth.TABLE,
+    "finetrainers": finetrainers.TABLE,
     "diffusion-pipe": diffusion_pipe_table.TABLE,
     "wan-lora": wan_lora.TABLE,
     "diffsr": diffsr.TABLE,
@@ -61,6 +76,9 @@ TABLES = {
     "ltx-trainer": ltx_trainer.TABLE,
     "ai-toolkit": ai_toolkit.TABLE,
     "musubi": musubi_table.TABLE,
+    "kohya": kohya_table.TABLE,
+    "cogvideo": cogvideo_sat.TABLE,
+    "fastvideo": fastvideo_yaml.TABLE,
     "videotuna": videotuna.TABLE,
 }
 

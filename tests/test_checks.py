@@ -156,12 +156,13 @@ def test_a_wrong_question_is_a_wrong_command_line(words: list[str], capsys: pyte
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_page_lists_every_check(request: pytest.FixtureRequest) -> None:
-    begin, end = "<!-- checks -->\n", "<!-- end of checks -->"
+@pytest.mark.parametrize(("place", "table"), [("checks", listing.checks_table), ("adapters", listing.adapters_table)])
+def test_the_page_lists_what_there_is(place: str, table: Callable[[], str], request: pytest.FixtureRequest) -> None:
+    begin, end = f"<!-- {place} -->\n", f"<!-- end of {place} -->"
     page = README.read_text(encoding="utf-8")
     before, _, rest = page.partition(begin)
     _, _, after = rest.partition(end)
-    written = f"{before}{begin}{listing.checks_table()}{end}{after}"
+    written = f"{before}{begin}{table()}{end}{after}"
     if request.config.getoption("--rewrite-goldens", default=False):
         README.write_text(written, encoding="utf-8")
         return

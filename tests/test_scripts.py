@@ -40,6 +40,13 @@ def test_a_script_is_judged_by_its_name_or_its_first_line(tmp_path: Path) -> Non
     assert inspect("-", text="#!/bin/sh\n" + launch(), gpu="rtx4090-24gb").verdict == "fits"
 
 
+def test_a_loops_launches_are_numbered(tmp_path: Path) -> None:
+    path = script(tmp_path, f"for rank in 8 16; do\n{launch('$rank')}done\n")
+    results = inspect_all(path)
+    assert [result.config for result in results] == [f"{path}:2 (1 of 2)", f"{path}:2 (2 of 2)"]
+    assert [result.spec.train.lora.rank for result in results if result.spec and result.spec.train.lora] == [8, 16]
+
+
 def test_several_launches_are_each_judged_and_named_by_their_line(tmp_path: Path) -> None:
     path = script(tmp_path, launch(8) + "\n" + launch(16, batch=64))
     results = inspect_all(path, gpu_memory_gib=16)

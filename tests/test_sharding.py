@@ -23,7 +23,8 @@ from preflight.memory.zero import DEFAULTS, Settings
 from preflight.memory.zero import during_step as reduced
 from preflight.spec import Spec
 from preflight.tape.backward import backward
-from preflight.tape.meter import Meter, rounded
+from preflight.tape.meter import Meter, Segment, rounded
+from preflight.tape.reducing import Moment, filled
 from preflight.tape.tensor import Tape
 from tests.test_laws_memory import specs
 
@@ -112,12 +113,11 @@ def test_a_stage_two_step_has_its_bucket_and_one_copy_of_it_beside_the_activatio
     part = P // 8
     largest = 1536 * 6 * 1536  # condition_embedder.time_proj
     assert reducing.left == rounded(2 * (part + largest))
-    assert reducing.backward.peak > 2 * 2 * 500_000_000 + reducing.left
+    assert reducing.backward.peak > 2 * 500_000_000 + reducing.left
     assert reducing.forward.peak == plain.forward.peak
     work, model, _ = _made(_spec("zero2", 8))
     doubled = _gradients(work, model, Settings(overlap_comm=True)) - _gradients(work, model, Settings())
     assert doubled == 2 * 500_000_000
-    assert _gradients(work, model, Settings()) - _gradients(work, model, Settings(reduce_scatter=False)) == 2 * 500_000_000
 
 
 def _gradients(work: Job, model: Model, settings: Settings) -> int:
@@ -127,6 +127,23 @@ def _gradients(work: Job, model: Model, settings: Settings) -> int:
     tape.parallel = reduced(work, model, tape, settings)
     tape.parallel.begin()
     return int(meter.live)
+
+
+def test_a_bucket_is_reduced_when_a_gradient_has_no_room_in_it() -> None:
+    """8 and 4 blocks of 3 + 2 elements, of which 12 go into a bucket; each block leaves 7 bytes less."""
+    last, middle, first = Segment(), Segment(8), Segment()
+    moments = [
+        Moment(segment, live, n) for segment, at in ((last, 107), (middle, 100), (first, 44)) for live, n in ((at, 3), (at - 1, 2))
+    ]
+    every = [(100 + 7 - 7 * block - second, n) for block in range(10) for second, n in ((0, 3), (1, 2))]
+    held, expected = 0, []
+    for live, elements in every:
+        if held + elements > 12:
+            expected.append((held, live))
+            held = 0
+        held += elements
+    assert list(filled(moments, 12)) == [*expected, (held, every[-1][0])]
+    assert list(filled(moments[:2], 1)) == [(3, 107), (2, 106), (0, 106)]  # each by itself
 
 
 def test_stage_one_keeps_all_gradients_until_the_backward_pass_is_over() -> None:
@@ -307,7 +324,7 @@ def test_settings_of_the_config_take_the_place_of_deepspeeds_own() -> None:
     assert whole.frozen == model.trainable_bytes + model.buffer_bytes  # nothing is above the threshold, so nothing is given up
     assert whole.gathered == 0
     small, large = (_step(_spec("zero2", 8, parallel={"zero": {"reduce_bucket_size": n}})) for n in (10**8, 4 * 10**8))
-    assert large.backward.peak - small.backward.peak == 2 * 2 * 3 * 10**8  # the bucket and its copy
+    assert 2 * 3 * 10**8 <= large.backward.peak - small.backward.peak <= 2 * 2 * 3 * 10**8  # the bucket, and its copy for a moment
 
 
 def test_a_hybrid_shard_is_that_of_its_group() -> None:

@@ -19,7 +19,7 @@ from preflight.finding import ConfigError
 from preflight.pipeline import inspect
 from preflight.spec import Spec
 from preflight.sweeping.axes import MOST_POINTS, axis, check
-from preflight.sweeping.grid import FITS, TIGHT, Sweep, sweep
+from preflight.sweeping.grid import EXACT, FITS, TIGHT, Sweep, sweep
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FNO = str(CONFIGS / "fno_ocean.yaml")
@@ -56,7 +56,8 @@ def test_a_size_that_the_network_does_not_take_cannot_be_judged(capsys: pytest.C
     assert "cannot be judged: height and width must be multiples of" in capsys.readouterr().out
 
 
-@given(most=st.integers(2, 400), memory=st.floats(1.0, 24.0))
+# of so many points that they are not laid out one by one, where more may happen to leave smaller gaps
+@given(most=st.integers(1 + EXACT // 3, 400), memory=st.floats(1.0, 24.0))
 @settings(max_examples=15, deadline=None)
 def test_more_of_anything_never_needs_less_and_the_frontier_is_where_it_stops_fitting(most: int, memory: float) -> None:
     spec = Spec.from_mapping(inspect(FNO).spec.to_mapping())  # type: ignore[union-attr]  # the example is valid

@@ -31,8 +31,13 @@ ADAPTERS = (
     "simpletuner",
     "ai-toolkit",
     "musubi",
+    "kohya",
     "diffsynth",
+    "videox-fun",
     "videotuna",
+    "cogvideo",
+    "fastvideo",
+    "finetrainers",
 )
 
 

@@ -156,6 +156,9 @@ def resident(run: Draft, arch: Arch) -> None:
         run.put("data.text", "cached", like=at)
     else:
         run.put("data.text", "offloaded" if run.get("_unload") else "online", like="_unload")
+    run.put("data.text_loading", arch.text[bool(run.get("_low_vram"))], like="_low_vram")
+    if "precision.text_encoder_quantization" in run.settled and not arch.text_on_host:
+        run.put("precision.text_encoder_quantized_on", "gpu")
     run.put("precision.text_encoder", run.get("_text_dtype", run.get("precision.weights")), like="precision.weights")
     run.put("precision.vae", run.get("_vae_dtype", run.get("precision.weights")), like="precision.weights")
 

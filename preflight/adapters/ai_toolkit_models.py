@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+Loading = Literal["alone", "apart", "beside", "first"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +22,8 @@ class Arch:
     by block), unless low_vram, or always. `layers`: it knows layer_offloading. `own_text`: text encoders follow qtype_te, else
     qtype as well. `blocks`: get_quantization_exclude_modules leaves what is not in the blocks. `experts`: two of them. `encodes`:
     the first frame is encoded in each step, cached latents or not. `unloads` and `tiles` are what low_vram does in sampling.
-    `guided`: the network is told the guidance, so that its pipeline runs no unconditioned half.
+    `guided`: the network is told the guidance, so that its pipeline runs no unconditioned half. `text`: where load_model has the
+    network while it loads the text encoders, without low_vram and with it; `text_on_host`: it narrows them before they come.
     """
 
     network: str | Callable[[str], tuple[str, bool]]
@@ -34,6 +37,8 @@ class Arch:
     unloads: bool = False
     tiles: bool = False
     guided: bool = False
+    text: tuple[Loading, Loading] = ("beside", "beside")
+    text_on_host: bool = False
 
 
 def _by_words(*pairs: tuple[str, str], otherwise: str) -> Callable[[str], tuple[str, bool]]:
@@ -59,13 +64,14 @@ _SD3 = _by_words(
     otherwise="stable-diffusion-3.5-large",
 )  # fmt: skip
 
-_QWEN = Arch(network="qwen-image", step=32, layers=True, own_text=True, tiles=True)
-_EDIT = Arch(network="qwen-image-edit", step=32, layers=True, own_text=True, tiles=True)
-_WAN = Arch(network=_WAN21, quantizes="unless-low-vram", layers=True, unloads=True, tiles=True)
-_WAN22 = Arch(
-    network="wan2.2-t2v-a14b", quantizes="unless-low-vram", layers=True, blocks=True, experts=True, unloads=True, tiles=True
-)
-_LTX2 = Arch(network="ltx-2-19b", step=32, layers=True, own_text=True)
+_RETURNS: tuple[Loading, Loading] = ("beside", "apart")
+_WAITS: tuple[Loading, Loading] = ("beside", "alone")
+
+_QWEN = Arch(network="qwen-image", step=32, layers=True, own_text=True, tiles=True, text=_WAITS)
+_EDIT = replace(_QWEN, network="qwen-image-edit")
+_WAN = Arch(network=_WAN21, quantizes="unless-low-vram", layers=True, unloads=True, tiles=True, text=_RETURNS)
+_WAN22 = replace(_WAN, network="wan2.2-t2v-a14b", blocks=True, experts=True)
+_LTX2 = Arch(network="ltx-2-19b", step=32, layers=True, own_text=True, text=_WAITS, text_on_host=True)
 
 ARCHS: dict[str, Arch] = {
     "sd1": Arch(network="sd1.5"),
@@ -77,26 +83,22 @@ ARCHS: dict[str, Arch] = {
     "flex1": Arch(network="flex.1-alpha", step=32, quantizes="unless-low-vram", guided=True),
     "flex2": Arch(network="flex.2-preview", quantizes="always"),
     "flux_kontext": Arch(network="flux.1-kontext-dev", quantizes="always", guided=True),
-    "flux2": Arch(network="flux.2-dev", layers=True, guided=True),
-    "flux2_klein_4b": Arch(network="flux.2-klein-4b", layers=True),
+    "flux2": Arch(network="flux.2-dev", layers=True, guided=True, text=_WAITS),
+    "flux2_klein_4b": Arch(network="flux.2-klein-4b", layers=True, text=_WAITS),
     "lumina2": Arch(network="lumina-image-2.0", quantizes="always"),
     "chroma": Arch(network="chroma1-hd", step=32, quantizes="always"),
-    "hidream": Arch(network="hidream-i1", quantizes="unless-low-vram", own_text=True),
+    "hidream": Arch(network="hidream-i1", quantizes="unless-low-vram", own_text=True, text=("first", "apart")),
     "qwen_image": _QWEN,
     "qwen_image_edit": _EDIT,
     "qwen_image_edit_plus": _EDIT,
-    "zimage": Arch(network="z-image", layers=True, own_text=True),
+    "zimage": Arch(network="z-image", layers=True, own_text=True, text=_WAITS),
     "ltx2": _LTX2,
-    "ltx2.3": Arch(network="ltx-2.3-22b", step=32, layers=True, own_text=True),
+    "ltx2.3": replace(_LTX2, network="ltx-2.3-22b"),
     "wan21": _WAN,
-    "wan21_i2v": Arch(network="wan2.1-i2v-14b", quantizes="unless-low-vram", layers=True, encodes=True, unloads=True, tiles=True),
-    "wan22_5b": Arch(
-        network="wan2.2-ti2v-5b", step=32, quantizes="unless-low-vram", layers=True, blocks=True, unloads=True, tiles=True
-    ),
+    "wan21_i2v": replace(_WAN, network="wan2.1-i2v-14b", encodes=True),
+    "wan22_5b": replace(_WAN, network="wan2.2-ti2v-5b", step=32, blocks=True),
     "wan22_14b": _WAN22,
-    "wan22_14b_i2v": Arch(
-        network="wan2.2-i2v-a14b", quantizes="unless-low-vram", layers=True, blocks=True, experts=True, encodes=True, unloads=True
-    ),
+    "wan22_14b_i2v": replace(_WAN22, network="wan2.2-i2v-a14b", encodes=True, tiles=False),
 }
 
 #: Those that ai-toolkit has and this does not, by what they are called.

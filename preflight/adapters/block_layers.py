@@ -38,6 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *_of("ff", ("linear_in", "linear_out")),
         *_of("ff_context", ("linear_in", "linear_out")),
     ),
+    "cogvideox": (*_of("attn1", ATTENTION), *_of("ff", _FEED), "norm1.linear", "norm2.linear"),
     "hunyuanvideo": (*_DOUBLE, *_MODULATED, "norm.linear", *_SINGLE),
     "hunyuanvideo-1.5": (*_DOUBLE, *_MODULATED),
     "chroma": (*_DOUBLE, *_SINGLE),

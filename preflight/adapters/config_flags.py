@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from math import prod
 from typing import Any
 
 from preflight.adapters import flags, launcher, launcher_fields
-from preflight.adapters.conversions import SILENT
+from preflight.adapters.conversions import SILENT, Conversion
 from preflight.adapters.draft import Draft
 from preflight.adapters.table import Field, Table
 from preflight.document import Document
@@ -60,11 +61,15 @@ def _prefer(known: Table, key: str, document: Document) -> str:
 def including(document: Document, *, dataset: str = "dataset_config") -> Document:
     """`document` with the launcher's files, the trainer's TOML under "config" and the data set's under "dataset"."""
     document = launcher.including(document) if document.launch is not None else document
-    path = value(document, "config_file")
-    if isinstance(path, str) and not isinstance(path, Unresolved) and path.strip() and document.launch is not None:
-        path = path if path.endswith(".toml") else path + ".toml"
-    document = flags.including(document, CONFIG, path if document.launch is not None else None)
-    return flags.including(document, DATASET, value(document, dataset))
+    path = _path(document, "config_file") if document.launch is not None else None
+    document = flags.including(document, CONFIG, path if path is None or path.endswith(".toml") else path + ".toml")
+    return flags.including(document, DATASET, _path(document, dataset))
+
+
+def _path(document: Document, name: str) -> str | None:
+    """The file that the flag `name` names; None where only the machine knows it, or nothing is said."""
+    said = value(document, name)
+    return said if isinstance(said, str) and not isinstance(said, Unresolved) and said.strip() else None
 
 
 def value(document: Document, name: str) -> Any:
@@ -96,18 +101,53 @@ def missing(run: Draft, *, dataset: str = "dataset_config", instead: str = "") -
 
 def _missing(run: Draft, key: str, path: str, said: str) -> Finding:
     message = f"{path} is not there, so {said}."
-    return run.document.finding("file-not-read", "warning", message, key=spelled(run, key))
+    return run.document.finding("file-not-read", "warning", message, key=spelled(run.document, key))
 
 
-def spelled(run: Draft, name: str) -> str:
+def spelled(document: Document, name: str) -> str:
     """The user's own key for the flag `name`."""
-    for place, data in (("", run.document.data), (f"{CONFIG}.", run.document.data.get(CONFIG))):
+    for place, data in (("", document.data), (f"{CONFIG}.", document.data.get(CONFIG))):
         for key, said in data.items() if isinstance(data, Mapping) else ():
             if key.lstrip("-").replace("-", "_") == name:
                 return f"{place}{key}"
             if isinstance(said, Mapping) and key not in GROUPS and name in said:
                 return f"{place}{key}.{name}"
     return name
+
+
+def rewritten(
+    document: Document, key: str, convert: Conversion, wanted: Any, deciding: str | None, *, own: str | None = None
+) -> dict[str, Any]:
+    """`wanted` for the setting `key` of the data set: where it decides now, and wherever more than that is said of it.
+
+    `own` is the flag of the same meaning, which is set where nothing says it; without one that is the data set's part for all.
+    """
+    answer = {}
+    for place, raw in _places(document, key, own):
+        if place == deciding or _extent(convert.read(raw)) > _extent(wanted):
+            answer[place] = convert.write(wanted, raw)
+    if answer:
+        return answer
+    flag = f"--{own}" if own and document.launch is not None else own
+    return {flag or f"{DATASET}.general.{key}": convert.write(wanted, None)}
+
+
+def _places(document: Document, key: str, own: str | None) -> Iterator[tuple[str, Any]]:
+    """Where the data set's TOML and the flag say `key`, and what."""
+    group = document.data.get(DATASET)
+    data = group if isinstance(group, Mapping) else {}
+    general, items = data.get("general"), data.get("datasets")
+    if isinstance(general, Mapping) and key in general:
+        yield f"{DATASET}.general.{key}", general[key]
+    for number, item in enumerate(items if isinstance(items, list) else ()):
+        if isinstance(item, Mapping) and key in item:
+            yield f"{DATASET}.datasets[{number}].{key}", item[key]
+    if own is not None and value(document, own) is not None:
+        yield spelled(document, own), value(document, own)
+
+
+def _extent(said: Any) -> float:
+    return prod(said) if isinstance(said, tuple) else float(said)
 
 
 def settle(run: Draft) -> launcher.Launched:

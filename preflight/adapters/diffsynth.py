@@ -193,9 +193,9 @@ def _method(run: Draft) -> None:
     elif base is None and not trained:
         message = "neither --lora_base_model nor --trainable_models says what to train, so the optimizer gets an empty list."
         run.note("error", "nothing-trained", message)
-    elif base is None and trained != ("dit",):
+    elif base is None and trained not in (("dit",), ("unet",)):
         run.note("error", "not-modelled", f"training {shown(trained)} is not modelled; expected dit.", at="_trainable")
-    elif base is not None and base not in ("dit", "dit2"):
+    elif base is not None and base not in ("dit", "dit2", "unet"):
         run.note("error", "not-modelled", f"LoRA on {base} is not modelled; expected dit.", at="_base")
     elif base is None and run.get("model.experts") == "both":
         message = "training one expert whole while the other is loaded beside it is not modelled; name one of the two."
@@ -216,7 +216,7 @@ def shown(names: tuple[str, ...]) -> str:
 
 
 def _size(run: Draft) -> None:
-    """Pictures keep their own size up to --max_pixels, unless height and width are both given: a square has the most tokens."""
+    """Pictures keep their own size up to --max_pixels, unless height and width are both given."""
     if not run.get("model.name").startswith(VIDEO):
         run.put("data.frames", 1)
         run.assumed.pop("data.frames", None)
@@ -227,10 +227,16 @@ def _size(run: Draft) -> None:
         message = f"{run.origins[alone]} alone changes nothing: the size is free up to --max_pixels until both sides are given."
         run.note("warning", "one-side", message, at=alone)
     multiple = 32 if run.get("model.name").startswith(("ltx", "wan2.2-ti2v")) else 16
-    length = max(multiple, isqrt(run.get("_pixels")) // multiple * multiple)
-    for path in ("data.height", "data.width"):
+    for path, length in zip(("data.height", "data.width"), _largest(run.get("_pixels"), multiple), strict=True):
         run.drop(path)
         run.put(path, length, like="_pixels")
+
+
+def _largest(pixels: int, multiple: int) -> tuple[int, int]:
+    """The height and width of most pixels that --max_pixels lets through, up to twice as wide as high."""
+    middle = max(multiple, isqrt(pixels) // multiple * multiple)
+    sides = [(side, max(multiple, pixels // side // multiple * multiple)) for side in range(middle, middle // 2, -multiple)]
+    return max(sides, key=lambda size: size[0] * size[1])
 
 
 def _rest(run: Draft) -> None:

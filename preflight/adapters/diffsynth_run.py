@@ -33,9 +33,16 @@ def targets(inner: Conversion) -> Conversion:
     return Conversion(name=inner.name, read=read, write=write, schema={"type": "string"})
 
 
+#: A block by its number, as far as the last one in a name.
+BLOCK = re.compile(r".*(?:blocks|attentions)\.\d+\.")
+
+
 def adapted(run: Draft) -> None:
-    """The layers that adapters are added to."""
+    """The layers that adapters are added to; what is listed block by block is counted in every block."""
     name, chosen = run.get("model.name"), run.get("train.lora.targets")
+    if len(chosen) > 1:
+        chosen = list(dict.fromkeys(BLOCK.sub("", target) for target in chosen))
+        run.put("train.lora.targets", chosen, like="train.lora.targets")
     if not chosen:
         found = list(WAN_LAYERS) if name.startswith("wan") else layers(name)
         if not found:
@@ -121,8 +128,9 @@ def launched(run: Draft, started: launcher.Launched) -> None:
         if "train.accumulation" in run.origins:
             message = f"accelerate's own gradient_accumulation_steps, {passes}, goes before it."
             run.note("warning", "accumulation-ignored", message, at="train.accumulation")
-        run.put("train.accumulation", passes, like="_deepspeed.accumulation" if "_deepspeed.accumulation" in run.settled
-                else "_launcher.accumulation")  # fmt: skip
+        run.assumed.pop("train.accumulation", None)
+        said = "_deepspeed.accumulation" in run.settled
+        run.put("train.accumulation", passes, like="_deepspeed.accumulation" if said else "_launcher.accumulation")
     _deepspeed_checkpointing(run, started)
 
 

@@ -8,18 +8,21 @@ batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from preflight.adapters import config_flags, flags, musubi_run
+from preflight.adapters.conversions import whole
 from preflight.adapters.draft import Draft
 from preflight.adapters.musubi_kinds import EXPERTS, KINDS, MODULES, OWN_CODE, PROGRAMS, Kind
-from preflight.adapters.musubi_sizes import EXAMPLE_FRAMES, RESOLUTION, Bucket
+from preflight.adapters.musubi_sizes import EXAMPLE_FRAMES, LENGTHS, LONGEST, RESOLUTION, SIZE, Bucket
 from preflight.adapters.musubi_table import TABLE
 from preflight.adapters.reading import Adapter, Reading
 from preflight.document import Document
 from preflight.finding import ConfigError
 
+SHAPE = ("data.width", "data.height", "data.frames", "train.batch")
 DIRECTORIES = ("video_directory", "image_directory", "video_jsonl_file", "image_jsonl_file")
 
 
@@ -58,11 +61,12 @@ def read(document: Document) -> Reading:
     musubi_run.method(run, kind)
     musubi_run.precision(run, kind, launched)
     musubi_run.attention(run)
-    bucket = musubi_run.shape(run, kind)
+    bucket, length = musubi_run.shape(run, kind)
     musubi_run.experts(run)
     musubi_run.phases(run)
     run.check()
-    return run.reading(partial(_inverse, run, bucket))
+    reading = run.reading(partial(_inverse, run))
+    return replace(reading, spell=partial(_spell, reading, bucket, length))
 
 
 def _refuse(document: Document) -> None:
@@ -95,7 +99,9 @@ def _script(run: Draft) -> str:
         if "_module" in run.settled
         else "which network is trained only the launch says; expected the script that starts it, or network_module."
     )
-    raise ConfigError(run.document.finding("missing-key", "error", message, key=config_flags.spelled(run, "network_module")))
+    raise ConfigError(
+        run.document.finding("missing-key", "error", message, key=config_flags.spelled(run.document, "network_module"))
+    )
 
 
 def _model(run: Draft, kind: Kind) -> None:
@@ -109,7 +115,7 @@ def _model(run: Draft, kind: Kind) -> None:
         message = f"{key} is {word}; expected one of {', '.join(kind.networks)}."
         raise ConfigError(run.document.finding("invalid-value", "error", message, key=key))
     name = kind.networks[word]
-    run.put("model.name", name, like=path or None)
+    run.put("model.name", name, like=path or "_module")
     if path and path not in run.origins:
         run.drop("model.name")
         run.assume("model.name", name, f"--{kind.key} is {kind.usual} where nothing is said")
@@ -130,28 +136,38 @@ def _required(run: Draft) -> None:
     ):
         if path not in run.settled:
             message = f"{key} is missing, and musubi-tuner stops without it; expected {expected}."
-            run.findings.append(run.document.finding("missing-key", "error", message, key=config_flags.spelled(run, key)))
-    if config_flags.value(run.document, "dataset_config") is None and config_flags.DATASET not in run.document.data:
+            run.findings.append(run.document.finding("missing-key", "error", message, key=config_flags.spelled(run.document, key)))
+    if not isinstance(config_flags.value(run.document, "dataset_config"), str) and config_flags.DATASET not in run.document.data:
         message = "dataset_config is missing, and musubi-tuner stops without it; expected the TOML of the data set."
         run.findings.append(run.document.finding("missing-key", "error", message, key="dataset_config"))
     run.check()
 
 
-def _inverse(run: Draft, bucket: Bucket, changes: dict[str, Any]) -> dict[str, Any]:
-    """Sizes and batches are the data set's."""
+def _inverse(run: Draft, changes: dict[str, Any]) -> dict[str, Any]:
+    """Dtypes are flags of their own."""
     answer = dict(changes)
-    if {"data.width", "data.height"} & set(changes):
-        answer["_width"], answer["_height"] = (
-            changes.get(path, value) for path, value in (("data.width", bucket.width), ("data.height", bucket.height))
-        )
-    if "data.frames" in changes:
-        answer["_longest" if run.get("_extraction") == "full" else "_frames"] = changes["data.frames"]
-    if "train.batch" in changes:
-        answer["_batch"] = changes["train.batch"]
+    if run.get("_offload_inactive"):
+        answer.pop("offload.blocks", None)  # the two exclude each other
     if "offload.activations" in changes:
         answer["_checkpoints_offloaded"] = changes["offload.activations"]
     if str(changes.get("precision.quantization", "")).startswith("fp8"):
         answer["_fp8"], answer["_fp8_scaled"] = True, changes["precision.quantization"] == "fp8-scaled"
+    return answer
+
+
+def _spell(reading: Reading, bucket: Bucket, length: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes and batches are the data set's, which may hold several."""
+    document, origins = reading.document, reading.origins
+    assert document is not None
+    answer = reading.spell({path: value for path, value in changes.items() if path not in SHAPE})
+    width, height = (changes.get(f"data.{axis}", getattr(bucket, axis)) for axis in ("width", "height"))
+    if (width, height) != (bucket.width, bucket.height):
+        answer |= config_flags.rewritten(document, "resolution", SIZE, (width, height), origins.get("data.width"))
+    if changes.get("data.frames", bucket.frames) != bucket.frames and "data.frames" in origins:
+        convert = LENGTHS if length == "target_frames" else whole(1, LONGEST)
+        answer |= config_flags.rewritten(document, length, convert, changes["data.frames"], origins["data.frames"])
+    if changes.get("train.batch", bucket.batch) != bucket.batch:
+        answer |= config_flags.rewritten(document, "batch_size", whole(), changes["train.batch"], origins.get("train.batch"))
     return answer
 
 

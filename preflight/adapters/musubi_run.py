@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from preflight.adapters import config_flags
 from preflight.adapters.draft import Draft
 from preflight.adapters.launcher import Launched
 from preflight.adapters.musubi_kinds import EXPERTS, MODULES, Kind, targets
 from preflight.adapters.musubi_sizes import Bucket, largest
-from preflight.adapters.musubi_table import COMMON, DATASET
+from preflight.adapters.musubi_table import COMMON, DATASET, EXAMPLE
 
 #: In the order in which the trainer asks for them (trainer_base.py: _load_dit_and_swap), with what each means.
 ATTENTION = {"_sdpa": "torch", "_flash": "flash-attn", "_sage": "", "_xformers": "flash-attn", "_flash3": "flash-attn"}
@@ -73,7 +74,7 @@ def precision(run: Draft, kind: Kind, launched: Launched) -> None:
             "mixed_precision is not set, here or for accelerate launch, so the network runs without autocast on inputs in float32;"
             " expected bf16."
         )
-        key = run.origins.get("_mixed_precision") or config_flags.spelled(run, "mixed_precision")
+        key = run.origins.get("_mixed_precision") or config_flags.spelled(run.document, "mixed_precision")
         run.findings.append(run.document.finding("no-autocast", "warning", message, key=key, fix="set mixed_precision to bf16"))
     else:
         run.put("precision.autocast", told, like=like)
@@ -110,23 +111,35 @@ def attention(run: Draft) -> None:
         run.note("note", "not-counted", message, at="_split")
 
 
-def shape(run: Draft, kind: Kind) -> Bucket:
+def shape(run: Draft, kind: Kind) -> tuple[Bucket, str]:
+    """The bucket that asks most of a step, and which key says how many frames it has."""
     group = run.document.data.get(config_flags.DATASET)
     bucket = largest(group if isinstance(group, Mapping) else {}, video=kind.video, multiple=kind.multiple)
-    for path, value, like in (
-        ("data.width", bucket.width, "_width"),
-        ("data.height", bucket.height, "_height"),
-        ("data.frames", bucket.frames, "_longest" if run.get("_extraction") == "full" else "_frames"),
-        ("train.batch", bucket.batch, "_batch"),
+    length = "max_frames" if run.get("_extraction") == "full" else "target_frames"
+    for path, value, key in (
+        ("data.width", bucket.width, "resolution"),
+        ("data.height", bucket.height, "resolution"),
+        ("data.frames", bucket.frames, length),
+        ("train.batch", bucket.batch, "batch_size"),
     ):
-        if like in run.origins:
-            run.put(path, value, like=like)
+        if place := _place(group, bucket.number, key):
+            run.put(path, value)
+            run.origins[path] = place
         elif path != "data.frames" or kind.video:
-            run.assume(path, value, DATASET)
+            run.assume(path, value, DATASET if config_flags.DATASET in run.document.included else EXAMPLE)
     if run.get("_extraction") == "full" and kind.video:
         message = f"frame_extraction full takes whole clips; {bucket.frames} frames are counted, the most that it allows."
         run.note("note", "longest-clip", message, at="_extraction")
-    return bucket
+    return bucket, length
+
+
+def _place(group: Any, number: int, key: str) -> str | None:
+    """Where the data set's TOML says `key` of its data set of that number."""
+    items = group.get("datasets") if isinstance(group, Mapping) else None
+    if isinstance(items, list) and number < len(items) and key in items[number]:
+        return f"{config_flags.DATASET}.datasets[{number}].{key}"
+    general = group.get("general") if isinstance(group, Mapping) else None
+    return f"{config_flags.DATASET}.general.{key}" if isinstance(general, Mapping) and key in general else None
 
 
 def experts(run: Draft) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isqrt
 from typing import Any, NamedTuple
 
-from preflight.adapters.conversions import size
+from preflight.adapters.conversions import flag, size
+from preflight.adapters.diffusion_pipe_values import frames
+from preflight.adapters.flags import spoken
 
+SIZE, LENGTHS = spoken(size("wh", square=True)), spoken(frames())
 STEP = 4  # frames of one latent frame: VideoDataset.vae_frame_stride
 RESOLUTION = (960, 544)  # dataset/config_utils.py: BaseDatasetParams
 LONGEST = 129  # VideoDatasetParams.max_frames
@@ -43,8 +46,8 @@ def largest(data: Mapping[str, Any], *, video: bool, multiple: int) -> Bucket:
 def _buckets(datasets: Sequence[Mapping[str, Any]], general: Mapping[str, Any], video: bool, multiple: int) -> Iterator[Bucket]:
     for number, own in enumerate(datasets):
         both = {**general, **own}
-        width, height = size("wh", square=True).read(both.get("resolution", list(RESOLUTION)))
-        if both.get("enable_bucket", False):
+        width, height = SIZE.read(both.get("resolution", list(RESOLUTION)))
+        if flag().read(both.get("enable_bucket", False)):
             width, height = _bucket(width, height, multiple)
         yield Bucket(width, height, _frames(own) if video else 1, int(both.get("batch_size", 1)), number)
 
@@ -63,5 +66,5 @@ def _frames(own: Mapping[str, Any]) -> int:
     if not {"video_directory", "video_jsonl_file"} & set(own):
         return 1
     full = str(own.get("frame_extraction", "head")) == "full"
-    longest = own.get("max_frames", LONGEST) if full else max(own.get("target_frames") or [1])
+    longest = own.get("max_frames", LONGEST) if full else LENGTHS.read(own.get("target_frames", [1]))
     return (int(longest) - 1) // STEP * STEP + 1

@@ -16,6 +16,7 @@ from preflight.adapters.table import Field
 
 COMMON = "training/parser_common.py"
 DATASET = "dataset/config_utils.py: BaseDatasetParams"
+EXAMPLE = "docs/dataset_config.md: the example, as the data set's own file is not there"
 PRECISIONS = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
 DTYPES = {"bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "fp16": "fp16", "float32": "fp32", "float": "fp32"}
 

@@ -40,12 +40,13 @@ def _name(run: Draft) -> None:
     word = str(run.get("_family")).lower()
     word = RENAMED.get(word, word)
     if word in OTHERS:
-        message = f'model_family is "{run.get("_family")}": the network of {OTHERS[word]} is not modelled yet.'
+        message = f'{run.origins["_family"]} is "{run.get("_family")}": the network of {OTHERS[word]} is not modelled yet.'
         _stop(run, "not-modelled", message, "_family")
     if word not in FAMILIES:
         guess = did_you_mean(word, (*FAMILIES, *OTHERS))
         hint = f"did you mean {guess}?" if guess else f"expected one of {', '.join(FAMILIES)}."
-        _stop(run, "invalid-value", f'model_family is "{run.get("_family")}", which SimpleTuner does not have; {hint}', "_family")
+        message = f'{run.origins["_family"]} is "{run.get("_family")}", which SimpleTuner does not have; {hint}'
+        _stop(run, "invalid-value", message, "_family")
     known = FAMILIES[word]
     flavour, named = _flavour(run, known), _named(run)
     name = named or known.flavours[flavour]
@@ -75,7 +76,7 @@ def _flavour(run: Draft, known: Family) -> str:
     if flavour not in known.flavours:
         guess = did_you_mean(flavour, flavours)
         hint = f"did you mean {guess}?" if guess else f"expected one of {', '.join(flavours)}."
-        message = f'model_flavour is "{flavour}", which {run.get("_family")} does not have; {hint}'
+        message = f'{run.origins["_flavour"]} is "{flavour}", which {run.get("_family")} does not have; {hint}'
         _stop(run, "invalid-value", message, "_flavour")
     return flavour
 

@@ -56,9 +56,8 @@ def _optimizer(run: Draft) -> None:
         message = f"{name} does not work with FSDP2, so SimpleTuner takes adamw_schedulefree."
         run.note("warning", "optimizer-replaced", message, at="train.optimizer.name")
         run.put("train.optimizer.name", "adamw_schedulefree", like="train.optimizer.name")
-    if str(run.get("train.optimizer.name")).startswith(
-        "adamw_schedulefree"
-    ):  # AdamWScheduleFreeKahan, a third state more than others'
+    chosen = str(run.get("train.optimizer.name"))
+    if chosen.startswith("adamw_schedulefree"):  # AdamWScheduleFreeKahan keeps one state more than the optimizer of that name
         run.put("train.optimizer.name", "adamw_schedulefree_kahan", like="train.optimizer.name")
     if name == "torch-sgd":
         run.put("train.optimizer.momentum", False, like="train.optimizer.name")  # optimizer_param.py: momentum 0.0

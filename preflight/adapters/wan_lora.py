@@ -75,6 +75,7 @@ FIELDS = (
     Field(path="data.frames", convert=whole(1, SIDE),
           keys=("frame_num", "num_frames", "frames", "n_frames", "video_length", "max_frames", "target_frames", "num_video_frames",
                 "video_sample_n_frames", "max_num_frames", "frame_number")),
+    Field(path="data.fps", keys=("fps", "target_fps", "train_fps", "video_fps"), convert=real(0.01, 1000)),
     Field(path="data.text_tokens", convert=whole(1, SIDE), default=512, source=PLAN + ": text_len",
           keys=("max_caption_length", "text_len", "text_length", "caption_length", "max_sequence_length", "max_text_length",
                 "max_length", "tokenizer_max_length", "max_token_length")),
@@ -174,7 +175,7 @@ NO_EFFECT = (
     "lora_plus*", "seed", "random_seed", "logging_*", "log_*", "logging", "report_to*", "*wandb*", "*tensorboard*", "run_name",
     "resume*", "*output_dir", "*output_path", "train_csv", "val_csv", "train_data*", "val_data*", "data_dir", "data_root",
     "data_path", "dataset", "dataset_*", "metadata*", "num_workers", "dataloader_*", "pin_memory", "prefetch_factor", "shuffle",
-    "split_ratio", "*_samples", "*_column", "num_train_timesteps", "num_timesteps", "timesteps", "boundary*", "*shift", "fps",
+    "split_ratio", "*_samples", "*_column", "num_train_timesteps", "num_timesteps", "timesteps", "boundary*", "*shift",
     "*_fps", "cfg_dropout*", "uncond*", "caption_dropout*", "t5_checkpoint", "t5_tokenizer", "vae_checkpoint", "vae_path",
     "t5_path", "vae_stride", "patch_size", "cuda", "cuda_version", "python", "torch_version", "prompt*", "negative_prompt",
     "sample_prompts", "sample_solver", "solver", "description", "name", "experiment_name", "project*", "notes", "version",
@@ -200,8 +201,8 @@ TABLE = Table(
 )
 
 
-#: Keys by which a config that names a Wan is another trainer's: SimpleTuner's.
-FOREIGN = frozenset({"model_family", "model_flavour"})
+#: Keys by which a config that names a Wan is another trainer's: SimpleTuner's, musubi-tuner's.
+FOREIGN = frozenset({"model_family", "model_flavour", "network_module"})
 
 
 def matches(document: Document) -> bool:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from preflight.advice import candidates
 from preflight.advice.candidates import present
 from preflight.job import Job
 from preflight.memory.model import family
-from preflight.spec import Spec
+from preflight.memory.stages import TAKES_STAGES
+from preflight.memory.zero import known_to_zero
+from preflight.spec import Parallel, Spec, Strategy
 
 FREE, SLOWER, LOSSY = 1, 2, 3
 AXES = ("height", "width")
+ZERO_STAGES: tuple[Strategy, ...] = ("zero1", "zero2", "zero3")
+QUANTIZED = ("fp8", "fp8-layerwise", "int8-quanto", "nf4")  # eight bits before four; a trainer has keys for some of them
 LOWEST_RANK = 4  # below it an adapter learns next to nothing (Hu et al. 2021, arXiv 2106.09685, table 6)
 
 
@@ -45,6 +50,9 @@ def moves(*, accumulates: bool) -> tuple[Move, ...]:
     def split(job: Job, ranks: int) -> Spec:
         return _split(job.spec, ranks, accumulates=accumulates)
 
+    def stages(job: Job, count: int) -> Spec:
+        return _shared(job.spec, replace(job.spec.parallel, pipeline=count), accumulates=accumulates)
+
     size = tuple(f"data.{axis}" for axis in AXES)
     kept = ("train.batch", "train.accumulation") if accumulates else ("train.batch",)
     return (
@@ -58,11 +66,14 @@ def moves(*, accumulates: bool) -> tuple[Move, ...]:
         Move(name="sampled", tier=SLOWER, needs=("sample.batch",), values=_fewer_samples, apply=_sampling),
         shaped("batch", SLOWER, kept, batches, ("batch",), accumulates=accumulates),
         _switch("sharded", SLOWER, ("parallel.strategy",), _sharded),
+        Move(name="stage", tier=SLOWER, needs=("parallel.strategy",), values=_zero_stages, apply=_zero),
         Move(name="split", tier=SLOWER, needs=("parallel.sequence",), values=_groups, apply=split),
+        Move(name="pipeline", tier=SLOWER, needs=("parallel.pipeline",), values=_pipelines, apply=stages),
         _switch("optimizer", SLOWER, ("offload.optimizer",), _optimizer_away),
         Move(name="swapped", tier=SLOWER, needs=("offload.blocks",), values=_blocks, apply=_swap),
         _switch("activations", SLOWER, ("offload.activations",), _activations_away),
         _switch("parameters", SLOWER, ("offload.parameters",), _weights_away),
+        *(_switch(name, LOSSY, ("precision.quantization",), partial(_quantised, name)) for name in QUANTIZED),
         Move(name="rank", tier=LOSSY, needs=("train.lora.rank",), values=_ranks, apply=_rank),
         shaped("frames", LOSSY, ("data.frames",), _frames, ("frames",), accumulates=accumulates),
         shaped("size", LOSSY, size, candidates.sizes, AXES, accumulates=accumulates),
@@ -164,12 +175,42 @@ def _shortened(job: Job, frames: int) -> Spec:
 
 
 def _sharded(job: Job) -> Spec:
-    """The weights divided over the GPUs at hand, in the way that goes on from the run's own."""
+    """The weights divided over the GPUs at hand, by fully_shard."""
     parallel = job.spec.parallel
-    further = {"none": "fsdp", "ddp": "fsdp", "zero1": "zero3", "zero2": "zero3"}
-    if parallel.gpus < 2 or parallel.strategy not in further:
+    if parallel.gpus < 2 or parallel.pipeline > 1 or parallel.strategy not in ("none", "ddp"):
         return job.spec
-    return replace(job.spec, parallel=replace(parallel, strategy=further[parallel.strategy]))  # type: ignore[arg-type]  # of the table above
+    return replace(job.spec, parallel=replace(parallel, strategy="fsdp"))
+
+
+def _zero_stages(job: Job) -> list[Strategy]:
+    """Later stages of DeepSpeed's ZeRO: of a run that has it, and of one with whole copies and an optimizer that it takes."""
+    parallel, optimizer = job.spec.parallel, job.spec.train.optimizer
+    if parallel.gpus < 2 or not known_to_zero(optimizer):
+        return []
+    after = {"none": 0, "ddp": 0, "zero1": 1, "zero2": 2}.get(parallel.strategy, len(ZERO_STAGES))
+    return [stage for stage in ZERO_STAGES[after:] if parallel.pipeline == 1 or stage in TAKES_STAGES]
+
+
+def _zero(job: Job, stage: Strategy) -> Spec:
+    return replace(job.spec, parallel=replace(job.spec.parallel, strategy=stage))
+
+
+def _pipelines(job: Job) -> list[int]:
+    """More pipeline stages that divide the GPUs, where the blocks run in order and stay where they are."""
+    spec, made, layers = job.spec, family(job.network.family), job.dims.get("num_layers")
+    parallel = spec.parallel
+    takes = parallel.strategy in TAKES_STAGES and not spec.offload.blocks and parallel.sequence == parallel.tensor == 1
+    if made is None or not made.in_order or not isinstance(layers, int) or not takes:
+        return []
+    return [n for n in range(parallel.pipeline + 1, min(parallel.gpus, layers) + 1) if parallel.gpus % n == 0]
+
+
+def _quantised(name: str, job: Job) -> Spec:
+    """Frozen weights kept narrow as `name` says, where each GPU has them whole and none has been narrowed yet."""
+    spec = job.spec
+    if spec.train.method != "lora" or spec.precision.quantization != "none" or spec.parallel.strategy not in ("none", "ddp"):
+        return spec
+    return replace(spec, precision=replace(spec.precision, quantization=name))
 
 
 def _groups(job: Job) -> list[int]:
@@ -183,8 +224,11 @@ def _groups(job: Job) -> list[int]:
 
 
 def _split(spec: Spec, ranks: int, *, accumulates: bool) -> Spec:
-    """`ranks` GPUs on each sample; fewer samples at once are made up for by accumulation, where that comes out even."""
-    parallel = replace(spec.parallel, sequence=ranks)
+    return _shared(spec, replace(spec.parallel, sequence=ranks), accumulates=accumulates)
+
+
+def _shared(spec: Spec, parallel: Parallel, *, accumulates: bool) -> Spec:
+    """More GPUs on each sample; fewer samples at once are made up for by accumulation, where that comes out even."""
     samples = spec.train.accumulation * spec.parallel.data_parallel
     even = accumulates and samples % parallel.data_parallel == 0
     train = replace(spec.train, accumulation=samples // parallel.data_parallel) if even else spec.train

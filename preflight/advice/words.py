@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from math import log
 from typing import Any
 
+from preflight.memory.quantization import scheme
 from preflight.spec import Spec
+from preflight.tape.dtypes import BYTES
+
+SHARDED = {"zero1": "optimizer states", "zero2": "optimizer states and gradients"}
 
 
 def changes(before: Spec, after: Spec) -> dict[str, Any]:
@@ -25,10 +29,20 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def loss(before: Spec, after: Spec) -> float:
-    """How much of what is learnt an offer gives up: the logarithm of the pixels, and half that of the rank, that are left out."""
+    """How much of what is learnt an offer gives up: the logarithm of the pixels, and half that of the rank, that are left out.
+
+    Frozen weights of fewer bits are counted as the least of them: adapters learn around their rounding (Dettmers et al. 2023,
+    arXiv 2305.14314, table 3).
+    """
     pixels = [spec.data.frames * spec.data.height * spec.data.width for spec in (before, after)]
     ranks = [spec.train.lora.rank if spec.train.lora is not None else 1 for spec in (before, after)]
-    return max(0.0, log(pixels[0] / pixels[1])) + max(0.0, log(ranks[0] / ranks[1])) / 2
+    bits = [_bits(spec) for spec in (before, after)]
+    return max(0.0, log(pixels[0] / pixels[1])) + max(0.0, log(ranks[0] / ranks[1])) / 2 + max(0.0, log(bits[0] / bits[1])) / 4
+
+
+def _bits(spec: Spec) -> float:
+    found = scheme(spec.precision.quantization)
+    return found.form.bits if found is not None else 8 * BYTES[spec.precision.weights]
 
 
 def words(before: Spec, after: Spec) -> str:
@@ -58,7 +72,7 @@ def _kept(before: Spec, after: Spec) -> Iterator[str]:
     if (now.weights, now.autocast) != (was.weights, was.autocast):
         yield "float16 instead of bfloat16"
     if now.quantization != was.quantization:
-        yield "quantised weights"
+        yield f"frozen weights in {now.quantization}" if now.quantization != "none" else "frozen weights not quantised"
     for place, how in (("cached", "cached {}"), ("offloaded", "{} on the host")):
         names = (
             {"latents": "latents", "text": "text embeddings"} if place == "cached" else {"latents": "VAE", "text": "text encoder"}
@@ -86,9 +100,12 @@ def _batch(before: Spec, after: Spec) -> Iterator[str]:
 def _parallel(before: Spec, after: Spec) -> Iterator[str]:
     was, now = before.parallel, after.parallel
     if now.strategy != was.strategy:
-        yield f"weights sharded over {now.gpus} GPUs ({now.strategy})"
+        divided = SHARDED.get(now.strategy, "weights")
+        yield f"{divided} sharded over {now.gpus} GPUs ({now.strategy})"
     if now.sequence != was.sequence:
         yield f"{now.sequence} GPUs share each sample"
+    if now.pipeline != was.pipeline:
+        yield f"{now.pipeline} pipeline stages"
 
 
 def _offload(before: Spec, after: Spec) -> Iterator[str]:

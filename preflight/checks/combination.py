@@ -9,16 +9,12 @@ Fix: the strategy that the setting belongs to, or neither.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 from preflight.checks.case import Answers, Case, Found
+from preflight.memory.zero import known_to_zero
 from preflight.spec import Parallel, Spec
 
-# deepspeed/runtime/zero/utils.py: ZERO_SUPPORTED_OPTIMIZERS, and the names by which DeepSpeed makes them itself
-ZERO_KNOWS = frozenset(
-    {"adam", "adamw", "fusedadam", "deepspeedcpuadam", "adagrad", "torchadam", "torchadamw", "adamwtorch", "muon"}
-)
 DEFAULT = Parallel()
 
 
@@ -30,8 +26,7 @@ def check(case: Case) -> Answers:
 def _optimizer(spec: Spec) -> Answers:
     """runtime/engine.py, _configure_optimizer: an assertion unless zero_allow_untested_optimizer; accelerate sets that."""
     chosen, strategy = spec.train.optimizer, spec.parallel.strategy
-    known = re.sub(r"[^a-z0-9]", "", chosen.name.lower()) in ZERO_KNOWS and chosen.bits == 32
-    if strategy.startswith("zero") and not known:
+    if strategy.startswith("zero") and not known_to_zero(chosen):
         named = f"{chosen.name} in {chosen.bits} bits" if chosen.bits != 32 else chosen.name
         message = f"DeepSpeed's ZeRO refuses {named}, which it was not tested with, unless zero_allow_untested_optimizer is true."
         yield Found("warning", message, "train.optimizer.name", fix="adamw, or the setting, which accelerate makes itself")

@@ -14,7 +14,8 @@ from preflight.data.seen import read
 
 
 def check(case: Case) -> Answers:
-    frames = case.job.spec.data.frames
+    frames, fps = case.job.spec.data.frames, case.job.spec.data.fps
+    at = f" at {fps:g} fps" if fps else ""
     if frames == 1:
         return
     for one, found in read(case.job.spec, case.job.text_tokens):
@@ -23,6 +24,6 @@ def check(case: Case) -> Answers:
             continue
         message = (
             f"{clips.short:,} of {one.of(clips.known, 'clips')}"
-            f" ({share(clips.short, clips.known)}) have fewer than the {frames} frames asked, the shortest {clips.fewest}."
+            f" ({share(clips.short, clips.known)}) have fewer than the {frames} frames asked{at}, the shortest {clips.fewest}."
         )
         yield Found("warning", message, one.key)

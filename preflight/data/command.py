@@ -126,7 +126,7 @@ def _from_config(options: argparse.Namespace, asked: Wanted) -> tuple[dict[str, 
         width=asked.width or spec.data.width,
         height=asked.height or spec.data.height,
         frames=asked.frames or spec.data.frames,
-        fps=asked.fps,
+        fps=asked.fps or spec.data.fps,
         tokens=asked.tokens or spec.data.text_tokens,
     )
     return there, wanted

@@ -74,7 +74,7 @@ def _wanted(spec: Spec, tokens: int | None) -> Wanted:
     from preflight.data.statistics import Wanted
 
     data = spec.data
-    return Wanted(width=data.width, height=data.height, frames=data.frames, tokens=tokens or None)
+    return Wanted(width=data.width, height=data.height, frames=data.frames, fps=data.fps, tokens=tokens or None)
 
 
 @lru_cache(maxsize=8)

@@ -105,6 +105,7 @@ _ALIASES = {
     "fusedadam": _FUSED,  # apex and DeepSpeed
     "fusedadamw": _FUSED,
     "deepspeedcpuadam": _FUSED,
+    "fusedemaadam": Rule(same=3),  # SwissArmyTransformer csrc/adam/multi_tensor_ema_adam.cu: both moments and the average
     "torchsgd": _RULES["sgd"],
     "sgdnesterov": _RULES["sgd"],
     "transformersadafactor": _ADAFACTOR,

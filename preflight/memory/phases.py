@@ -8,8 +8,10 @@ from typing import Literal
 
 from preflight import catalog
 from preflight.job import Job
+from preflight.memory.arrival import encoders_arriving
 from preflight.memory.budget import Budget, Peak, component_bytes, largest
 from preflight.memory.encoders import encoders_bytes, narrow
+from preflight.memory.known import known
 from preflight.memory.model import Model
 from preflight.memory.sharding import loading, saving
 from preflight.memory.step import infer
@@ -38,7 +40,9 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
     """
     resident, shape = budget.resident, shape or job.shape
     standing = resident.weights + resident.adapters
-    arriving, wide = loading(job, model), _unquantized(job, model) - standing
+    unquantized = _unquantized(job, model)
+    texts = encoders_arriving(job, resident.network, max(resident.network, unquantized))
+    arriving, wide = loading(job, model), max(unquantized, texts) - standing
     yield Phase(
         name="load",
         peak=Peak(allocated=standing + max(arriving, wide), weights=max(arriving, wide), whole=wide > arriving, early=True),
@@ -127,7 +131,9 @@ def _vae_pass(
         return None
     module.use_tiling = tiled
     run, dtype = (module.encode if which == "encode" else module.decode), job.spec.precision.vae or vae.dtype
-    return visiting + _inside(module, dtype, lambda tape: run(tape, shape, dtype), shape.batch, shape.height, shape.width)
+    sizes = (shape.batch, shape.height, shape.width)
+    key = (vae.id, which, dtype, shape, tiled) if all(isinstance(size, int) for size in sizes) else None
+    return visiting + known(key, lambda: _inside(module, dtype, lambda tape: run(tape, shape, dtype), *sizes))
 
 
 def _text_pass(job: Job, encoder: catalog.Component, dtype: catalog.Dtype, batch: Size) -> Size | None:
@@ -137,7 +143,9 @@ def _text_pass(job: Job, encoder: catalog.Component, dtype: catalog.Dtype, batch
     tokens = min(encoder.max_tokens or job.text_tokens, job.text_tokens)
     module.load(dtype)
     narrow(job, module, dtype)
-    return _inside(module, None, lambda tape: module.encode(tape, batch, tokens, dtype), batch)
+    kept = (job.spec.precision.text_encoder_quantization, job.spec.offload.text_layers)
+    key = (encoder.id, dtype, batch, tokens, kept) if isinstance(batch, int) else None
+    return known(key, lambda: _inside(module, None, lambda tape: module.encode(tape, batch, tokens, dtype), batch))
 
 
 def _inside(module: Component, dtype: str | None, run: Callable[[Tape], Tensor], *sizes: Size) -> Size:

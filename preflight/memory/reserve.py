@@ -26,13 +26,13 @@ STEPS = 2  # states appear at the end of the first step; from the second on noth
 
 
 def can_lay_out(job: Job) -> bool:
-    """Whether whole weights simply stay on the card.
+    """Whether weights and activations simply stay on the card.
 
     Where they are divided or moved, that has streams of its own, whose memory no other stream is given.
     """
     parallel, offload = job.spec.parallel, job.spec.offload
     divided = parallel.strategy not in ("none", "dp", "ddp") or parallel.tensor > 1 or parallel.pipeline > 1
-    return not (divided or offload.parameters or offload.blocks)
+    return not (divided or offload.parameters or offload.blocks or offload.activations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +69,12 @@ class Layout:
 
         A run whose blocks leave gaps that the card has no room for gives free segments back, and takes what is there.
         """
-        free, gpu = self.after(STEPS), self.job.gpu
-        if gpu is None:
-            return free
-        parallel = self.job.spec.parallel
-        for limit in (overhead.usable(gpu, parallel), gpu.memory_bytes - overhead.outside(gpu, parallel)):
-            if free > limit > self.resident.total:
+        gpu, parallel = self.job.gpu, self.job.spec.parallel
+        if gpu is not None:
+            for limit in (overhead.usable(gpu, parallel), gpu.memory_bytes - overhead.outside(gpu, parallel)):
                 with suppress(OutOfMemory):
                     return self.after(STEPS, limit)
-        return free
+        return self.after(STEPS)
 
     def after(self, steps: int, limit: int | None = None) -> int:
         """Taken after so many optimizer steps, the first ones of the run, on a card of `limit` bytes. Raises OutOfMemory."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
+from preflight.memory.known import known, walk_key
 from preflight.memory.model import Model, sensible_dims
 from preflight.memory.sharding import during_step
 from preflight.memory.stages import Stage
@@ -24,7 +25,7 @@ from preflight.tape.trace import Recorder
 class Step:
     """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients; `away` went to the host.
 
-    `recorder` knows the order of it all, where sizes are whole numbers.
+    Of a single shape `recorder` knows the order of it all, and `flops` are the operations.
     """
 
     forward: Part
@@ -32,16 +33,24 @@ class Step:
     left: Size
     away: Size = 0
     recorder: Recorder | None = None
+    flops: Flops | None = None
 
 
 def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | None = None) -> Step:
     """Walk one steady step of `shape` (the job's own when None; its sizes may be numpy arrays).
 
-    `flops` counts the operations on the way. Raises ConfigError where the network cannot take the shape.
+    One that was walked before is known. `flops` counts the operations on the way. Raises ConfigError where the network cannot take the shape.
     """
     shape = shape or job.shape
     _check_sequence(job, model)
     _check_checkpoints(job)
+    key = walk_key(job, model, shape)
+    if key is None or flops is not None:
+        return _taped(job, model, shape, flops)
+    return known(key, lambda: _taped(job, model, shape, Flops()))
+
+
+def _taped(job: Job, model: Model, shape: Shape, flops: Flops | None) -> Step:
     tape = _tape(job, model, shape, Recorder)
     tape.flops = flops
     with tape.parallel.computing():
@@ -72,7 +81,7 @@ def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
             for p in (forward, back)
         )
     recorder = meter if isinstance(meter, Recorder) else None
-    return Step(forward=forward, backward=back, left=left, away=tape.away, recorder=recorder)
+    return Step(forward=forward, backward=back, left=left, away=tape.away, recorder=recorder, flops=tape.flops)
 
 
 def _others(stage: Stage, parallel: Parallel, saved: Size) -> Size:
@@ -88,6 +97,11 @@ def _others(stage: Stage, parallel: Parallel, saved: Size) -> Size:
 
 def infer(job: Job, model: Model, shape: Shape) -> Size:
     """Peak bytes beyond the resident ones of one forward pass of `shape` under no_grad: a sampling step's network call."""
+    key = walk_key(job, model, shape)
+    return known(None if key is None else ("infer", key), lambda: _inferred(job, model, shape))
+
+
+def _inferred(job: Job, model: Model, shape: Shape) -> Size:
     tape = _tape(job, model, shape)
     tape.grad_enabled = False
     precision = job.spec.precision

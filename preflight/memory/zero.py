@@ -7,13 +7,14 @@ are float32 (stage_1_and_2.py: weights_partition), stage 3 then does not (stage3
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 
 from preflight.job import Job
 from preflight.memory.model import Model
 from preflight.memory.rank import Rank, piece
-from preflight.spec import Spec
+from preflight.spec import Optimizer, Spec
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
 from preflight.tape.parallel import Parallel
@@ -36,7 +37,10 @@ class Settings:
     max_reuse_distance: int = 1_000_000_000
 
 
+#: utils.py: ZERO_SUPPORTED_OPTIMIZERS, and the names by which DeepSpeed makes them itself
+KNOWN = frozenset({"adam", "adamw", "fusedadam", "deepspeedcpuadam", "adagrad", "torchadam", "torchadamw", "adamwtorch", "muon"})
 DEFAULTS = Settings()
+BITS_OF_WHOLE = 32
 ALIGNMENT = 2  # stage_1_and_2.py: nccl_start_alignment_factor, times the ranks
 
 
@@ -45,6 +49,11 @@ def configured(spec: Spec) -> Settings:
     zero = spec.parallel.zero
     said = {f.name: getattr(zero, f.name) for f in fields(Settings)} if zero is not None else {}
     return replace(DEFAULTS, **{name: value for name, value in said.items() if value is not None})
+
+
+def known_to_zero(optimizer: Optimizer) -> bool:
+    """Whether DeepSpeed takes it without zero_allow_untested_optimizer (runtime/engine.py: _configure_optimizer)."""
+    return re.sub(r"[^a-z0-9]", "", optimizer.name.lower()) in KNOWN and optimizer.bits == BITS_OF_WHOLE
 
 
 def partitioned(job: Job, model: Model) -> Rank:

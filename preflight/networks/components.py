@@ -29,7 +29,19 @@ _FILES = {
     "openclip-bigg": "bert_clip",
     "clip-vit-h": "bert_clip",
     "hunyuandit-bert": "bert_clip",
+    "siglip-so400m": "siglip",
+    "t5-11b": "t5",
+    "byt5-glyph": "t5",
+    "pile-t5-xl": "t5",
     "llama-3-8b": "llama",
+    "llama-3.1-8b": "llama",
+    "qwen3-4b": "llama",
+    "qwen3-4b-causal": "llama",
+    "qwen2.5-vl-7b": "llama",
+    "qwen2.5-vl-7b-text": "llama",
+    "mistral-small-3.2-24b": "llama",
+    "gemma-2-2b": "gemma",
+    "gemma-3-12b": "gemma",
 }
 
 

@@ -12,7 +12,6 @@ from preflight.tape.activation import keeps_result, relu, silu
 from preflight.tape.dtypes import LOW
 from preflight.tape.linear import matmul
 from preflight.tape.module import Conv, Linear, Module
-from preflight.tape.normalization import mean_of_squares
 from preflight.tape.ratio import divide
 from preflight.tape.shaping import cat, chunk, narrow, pad, sum_over, upsample_nearest
 from preflight.tape.tensor import Parameter, Tape, Tensor
@@ -29,7 +28,7 @@ class RMSNorm(Module):
     def forward(self, hidden: Tensor) -> Tensor:
         batch, channels, height, width = hidden.shape
         hidden = hidden.view(batch, height, width, channels)
-        variance = mean_of_squares(hidden.float())
+        variance = sum_over(keeps_result(hidden.float()), batch, height, width, 1)
         hidden = hidden * keeps_result(variance + 1e-5)
         if self.weight.dtype in LOW:
             hidden = hidden.to(self.weight.dtype)
@@ -81,9 +80,7 @@ class MultiscaleLinearAttention(Module):
         query, key, value = self.to_q(hidden), self.to_k(hidden), self.to_v(hidden)
         hidden = cat([query, key, value], 3)
         hidden = hidden.view(batch, 3 * channels, height, width)
-        scales = [hidden]
-        for block in self.to_qkv_multiscale:
-            scales.append(block(hidden))
+        scales = [hidden, *(block(hidden) for block in self.to_qkv_multiscale)]
         hidden = cat(scales, 1)
         hidden = hidden.to("fp32")
         hidden = hidden.view(batch, channels * len(scales) // HEAD, 3 * HEAD, height * width)

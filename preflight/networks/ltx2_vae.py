@@ -113,7 +113,8 @@ class Block3d(Module):
         self, dim: int, layers: int, *, causal: bool, reflects: bool, sampler: Module | None = None, up: bool = False
     ) -> None:
         self.resnets = [ResnetBlock3d(dim, causal=causal, reflects=reflects) for _ in range(layers)]
-        self.before, self.after = (sampler, None) if up else (None, sampler)
+        self.before = sampler if up else None
+        self.after = None if up else sampler
 
     def forward(self, hidden: Tensor) -> Tensor:
         if self.before is not None:

@@ -218,8 +218,7 @@ class Decoder3D(Module):
         self.conv_in = Conv(dims["latent_channels"], widths[0], (1, 1, 1))
         self.block_in = Block3D(widths[0], layers[0], attention=False)
         self.up_blocks = [
-            UpBlock3D(inputs, outputs, layers[i + 1], factors[-1 - i])
-            for i, (inputs, outputs) in enumerate(pairwise(widths))
+            UpBlock3D(inputs, outputs, layers[i + 1], factors[-1 - i]) for i, (inputs, outputs) in enumerate(pairwise(widths))
         ]
         self.block_out = Block3D(widths[-1], layers[-1], attention=False)
         self.proj_out = Linear(widths[-1], dims["out_channels"])

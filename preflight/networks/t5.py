@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.networks.component import TextEncoder
-from preflight.tape.activation import keeps_result
+from preflight.tape.activation import keeps_result, relu
 from preflight.tape.attention import efficient_attention
 from preflight.tape.dtypes import LOW
 from preflight.tape.lookup import lookup
@@ -48,9 +48,22 @@ class GatedFeedForward(Module):
         return self.wo(hidden)
 
 
-class FeedForwardLayer(Module):
+class FeedForward(Module):
+    """T5DenseActDense."""
+
     def __init__(self, dim: int, inner: int) -> None:
-        self.DenseReluDense = GatedFeedForward(dim, inner)
+        self.wi, self.wo = Linear(dim, inner, bias=False), Linear(inner, dim, bias=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        hidden = self.wi(hidden)
+        hidden = relu(hidden)
+        hidden = hidden.to(self.wo.weight.dtype)
+        return self.wo(hidden)
+
+
+class FeedForwardLayer(Module):
+    def __init__(self, dim: int, inner: int, *, gated: bool) -> None:
+        self.DenseReluDense = GatedFeedForward(dim, inner) if gated else FeedForward(dim, inner)
         self.layer_norm = T5LayerNorm(dim)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -107,7 +120,7 @@ class SelfAttentionLayer(Module):
 
 class T5Block(Module):
     def __init__(self, dims: Mapping[str, Any], *, biased: bool) -> None:
-        self.layer = [SelfAttentionLayer(dims, biased=biased), FeedForwardLayer(dims["d_model"], dims["d_ff"])]
+        self.layer = [SelfAttentionLayer(dims, biased=biased), FeedForwardLayer(dims["d_model"], dims["d_ff"], gated=dims["gated"])]
 
     def forward(self, hidden: Tensor, position_bias: Tensor | None) -> tuple[Tensor, Tensor]:
         hidden, position_bias = self.layer[0](hidden, position_bias)
@@ -150,22 +163,35 @@ class Stack(Module):
 
 
 class T5Encoder(TextEncoder):
-    """`dims` are T5Config's arguments; `shared_bias`: the first layer's position bias serves them all (not in UMT5)."""
+    """`dims` are T5Config's arguments.
+
+    `shared_bias`: the first layer's position bias serves them all (not in UMT5); `gated`: feed_forward_proj is "gated-gelu", else
+    "relu".
+    """
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
-        self.encoder = Stack({"relative_attention_num_buckets": 32, "shared_bias": True, **dims})
+        self.encoder = Stack({"relative_attention_num_buckets": 32, "shared_bias": True, "gated": True, **dims})
 
     def last_hidden(self, tape: Tape, batch: Size, tokens: Size) -> Tensor:
         ids, padding = tape.empty((batch, tokens), "int64"), tape.empty((batch, tokens), "int64")
         return self.encoder(ids, padding)
 
 
-# google/t5-v1_1-xxl, google/mt5-xl and google/umt5-xxl, config.json
-COMPONENTS = {
-    "t5-xxl": (T5Encoder, {"vocab_size": 32128, "d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_layers": 24, "num_heads": 64}),
-    "mt5-xl": (T5Encoder, {"vocab_size": 250112, "d_model": 2048, "d_ff": 5120, "d_kv": 64, "num_layers": 24, "num_heads": 32}),
-    "umt5-xxl": (
+# config.json of google/t5-v1_1-xxl, google-t5/t5-11b, google/mt5-xl, google/umt5-xxl, google/byt5-small with the vocabulary of
+# Glyph-SDXL-v2, and fal/AuraFlow's text_encoder (Pile-T5 is a UMT5)
+_XXL = {"d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_layers": 24, "num_heads": 64}
+_XL = {"d_model": 2048, "d_ff": 5120, "d_kv": 64, "num_layers": 24, "num_heads": 32}
+COMPONENTS: Mapping[str, tuple[type[T5Encoder], Mapping[str, Any]]] = {
+    "t5-xxl": (T5Encoder, {**_XXL, "vocab_size": 32128}),
+    "t5-11b": (
         T5Encoder,
-        {"vocab_size": 256384, "d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_layers": 24, "num_heads": 64, "shared_bias": False},
+        {"vocab_size": 32128, "d_model": 1024, "d_ff": 65536, "d_kv": 128, "num_layers": 24, "num_heads": 128, "gated": False},
     ),
+    "mt5-xl": (T5Encoder, {**_XL, "vocab_size": 250112}),
+    "umt5-xxl": (T5Encoder, {**_XXL, "vocab_size": 256384, "shared_bias": False}),
+    "byt5-glyph": (
+        T5Encoder,
+        {"vocab_size": 1510, "d_model": 1472, "d_ff": 3584, "d_kv": 64, "num_layers": 12, "num_heads": 6},
+    ),
+    "pile-t5-xl": (T5Encoder, {**_XL, "vocab_size": 32128, "shared_bias": False}),
 }

@@ -34,8 +34,8 @@ class StepFlops:
 
 def step_flops(job: Job, model: Model) -> StepFlops:
     """Count one step of the job with all that it accumulates. Raises ConfigError where the network cannot take the shape."""
-    counter = Flops()
-    walk(job, model, flops=counter)
+    counter = walk(job, model).flops
+    assert counter is not None
     found = {name: _encoder_flops(job, component_module(name)) for name in _encoders(job)}
     encoders = sum(flops for flops in found.values() if flops is not None)
     times = job.spec.train.accumulation

@@ -1,4 +1,7 @@
-"""Every point of a sweep: its peak and its verdict, from one walk of the step for thousands of shapes."""
+"""Every point of a sweep: its peak and its verdict, from one walk of the step for thousands of shapes.
+
+A sweep of few points says of each exactly what a check of it says; of many, what its allocator takes beyond what it hands out is a
+published share (overhead.FRAGMENTATION_MOST)."""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 VERDICTS: tuple[Verdict, ...] = ("fits", "tight", "does-not-fit", "cannot-judge")
 FITS, TIGHT, TOO_LARGE, UNKNOWN = range(4)
+EXACT = 64  # so many points are laid out one by one in the allocator's segments, as in a check; of more, gaps are a share
 CHUNK = 16_384  # points a walk: their arrays stay in the processor's cache
 Progress = Callable[[int, int], None]  # points done, of all
 
@@ -78,13 +82,14 @@ def sweep(spec: Spec, gpus: Sequence[catalog.Gpu], axes: Sequence[Axis], thresho
     usable, verdict = np.zeros(size, dtype=np.int64), np.full(size, UNKNOWN, dtype=np.int8)
     reason: str | None = None
     done, total = 0, int(np.prod(size))
+    groups, chunk = (_alike(gpus), CHUNK) if total > EXACT else ([[index] for index in range(len(gpus))], 1)
     for at in product(*(range(len(a.values)) for a in outer)):
         changed = spec
         for one, index in zip(outer, at, strict=True):
             changed = CHANGES[one.name](changed, one.values[index])
-        for alike in _alike(gpus):
+        for alike in groups:
             work = job(changed, gpus[alike[0]])
-            for where, needs, acts, problem in _walked(work, shapes):
+            for where, needs, acts, problem in _walked(work, shapes, chunk):
                 reason = reason or problem
                 for index in alike:
                     cards = limits(gpus[index], changed.parallel, threshold)
@@ -112,8 +117,8 @@ def _alike(gpus: Sequence[catalog.Gpu]) -> list[list[int]]:
 Walked = tuple["Integers", "Integers | None", "Integers | None", "str | None"]
 
 
-def _walked(work: Job, axes: Sequence[Axis]) -> Iterator[Walked]:
-    """Indices of points of the grid of shapes, their peaks and activations, or why they have none; all points once."""
+def _walked(work: Job, axes: Sequence[Axis], chunk: int) -> Iterator[Walked]:
+    """Indices of at most `chunk` points of the grid of shapes, their peaks and activations, or why they have none; all once."""
     import numpy as np
 
     grids = np.meshgrid(*(np.arange(len(a.values)) for a in axes), indexing="ij") if axes else [np.zeros(1, dtype=np.int64)]
@@ -131,9 +136,10 @@ def _walked(work: Job, axes: Sequence[Axis]) -> Iterator[Walked]:
         yield illegal, None, None, f"height and width must be multiples of {step}, the network's step"
     for frames in np.unique(sizes["frames"]):
         alike = np.flatnonzero(legal & (sizes["frames"] == frames))
-        for start in range(0, alike.size, CHUNK):
-            where = alike[start : start + CHUNK]
-            batch, height, width = (sizes[name][where] for name in ("batch", "height", "width"))
+        for start in range(0, alike.size, chunk):
+            where = alike[start : start + chunk]
+            chosen = (sizes[name][where] for name in ("batch", "height", "width"))
+            batch, height, width = chosen if chunk > 1 else (int(size[0]) for size in chosen)
             shape = replace(work.shape, batch=batch, frames=int(frames), height=height, width=width)
             yield (where, *_judged(work, shape))
 
@@ -159,9 +165,12 @@ def _judged(work: Job, shape: Shape) -> tuple[Integers | None, Integers | None, 
 
 def _refused(work: Job, shape: Shape) -> str | None:
     """The error of a check that holds for the first of the shapes, and so for all: sizes off the grid are told apart before."""
+    import numpy as np
+
     spec = work.spec
-    data = replace(spec.data, frames=shape.frames, height=int(shape.height[0]), width=int(shape.width[0]))
-    first = work.with_spec(replace(spec, data=data, train=replace(spec.train, batch=int(shape.batch[0]))))
+    batch, height, width = (int(np.ravel(size)[0]) for size in (shape.batch, shape.height, shape.width))
+    data = replace(spec.data, frames=shape.frames, height=height, width=width)
+    first = work.with_spec(replace(spec, data=data, train=replace(spec.train, batch=batch)))
     model = busiest(first)
     need = budget(first, model)
     case = Case(job=first, model=model, budget=need, phases=tuple(phases(first, model, need)), limits=None)

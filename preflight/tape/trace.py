@@ -28,12 +28,13 @@ class Span:
 class Recorder(Meter):
     """Counts as every meter does, and notes each storage's size and when it came and went."""
 
-    __slots__ = ("events", "sizes", "spans")
+    __slots__ = ("events", "sizes", "spans", "traces")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.events: list[int] = []
         self.spans: list[Span] = []
+        self.traces: dict[tuple[str, ...], tuple[Moves, ...]] = {}
         super().__init__()
 
     def allocate(self, nbytes: Any) -> int:
@@ -63,6 +64,11 @@ class Recorder(Meter):
 
         Storages that are still there at their end are never given back: the gradients.
         """
+        if parts not in self.traces:
+            self.traces[parts] = self._written(parts)
+        return self.traces[parts]
+
+    def _written(self, parts: tuple[str, ...]) -> tuple[Moves, ...]:
         spans = [span for span in self.spans if span.part in parts]
         writer = _Writer(self.sizes, spans)
         found: dict[str, Moves] = {part: [] for part in parts}

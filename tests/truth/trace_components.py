@@ -70,8 +70,7 @@ class Tracker(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
 def build(component: str) -> Any:
     """The real module, without memory."""
     facts = COMPONENTS[component]
-    package = facts.get("package", "diffusers" if "stride" in facts else "transformers")
-    cls = getattr(import_module(package), facts["class"])
+    cls = getattr(import_module("diffusers" if "stride" in facts else "transformers"), facts["class"])
     with torch.device("meta"):
         return cls(**facts["config"]) if "stride" in facts else cls(cls.config_class(**facts["config"]))
 

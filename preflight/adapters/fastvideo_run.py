@@ -1,0 +1,134 @@
+"""What FastVideo's two trainers do alike: networks, FSDP2 over shards of master weights, sizes in latent frames.
+
+fastvideo/models/loader/component_loader.py: TransformerLoader; fsdp_load.py: maybe_load_fsdp_model; fastvideo_args.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from preflight import catalog
+from preflight.adapters.draft import Draft
+from preflight.finding import ConfigError
+
+#: Of the class that a config names: the network that is not modelled.
+CLASSES = {
+    "WanCausalModel": "causal Wan",
+    "LTX2Model": "the video branch of LTX-2 alone",
+    "MiniMaxH3Model": "MiniMax H3",
+    "LongCatModel": "LongCat Video",
+    "Kandinsky5Model": "Kandinsky 5",
+    "MatrixGame2Model": "Matrix-Game 2",
+    "MatrixGame2CausalModel": "Matrix-Game 2",
+}
+#: Of weights that are only run with an attention that leaves out most of it.
+SPARSE = {"fastwan": "video sparse attention", "turbowan": "sparse linear attention", "turbodiffusion": "sparse linear attention"}
+#: Layers of FastVideo's own networks in the names of the diffusers network that is modelled.
+MODULES = {
+    "to_q": ("to_q",),
+    "to_k": ("to_k",),
+    "to_v": ("to_v",),
+    "to_out": ("to_out.0",),
+    "img_attn_qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
+    "img_attn_proj": ("attn.to_out.0",),
+    "txt_attn_qkv": ("add_q_proj", "add_k_proj", "add_v_proj"),
+    "txt_attn_proj": ("to_add_out",),
+    "self_attn_qkv": (),
+    "self_attn_proj": (),
+    "q_proj": (),
+    "k_proj": (),
+    "v_proj": (),
+    "o_proj": (),
+    "to_qkv": (),
+    "to_gate_compress": (),
+}
+TARGETS = [
+    "to_q",
+    "to_k",
+    "to_v",
+    "to_out.0",
+]  # of train/utils/lora.py: DEFAULT_LORA_TARGET_MODULES, those that Wan and Cosmos have
+CHECKPOINTING: Mapping[str, bool] = {"full": True, "block_skip": True}  # block_skip skips one block of one: all are checkpointed
+
+
+def model(run: Draft, source: str, at: str) -> None:
+    """The network by the hub's id, or by the last part of a path."""
+    folder = source.rstrip("/").rsplit("/", 1)[-1].lower()
+    key = run.origins.get(at, at)
+    for part, name in SPARSE.items():
+        if part in source.lower():
+            message = f'{key} is "{source}", which runs with {name}: that is not modelled yet.'
+            raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
+    local = source.startswith(("/", "./", "../", "~"))
+    names = {alias.rsplit("/", 1)[-1].lower(): network.id for network in catalog.networks() for alias in network.aliases}
+    run.put("model.name", names.get(folder, source) if local else source, like=at)
+
+
+def precision(run: Draft, *, like: str) -> None:
+    """Parameters rest in dit_precision and are gathered in bfloat16, gradients are reduced in float32; all under autocast."""
+    run.put("precision.weights", run.get("_dit"), like=like)
+    run.put("precision.autocast", "bf16")
+    run.put("precision.attention", "bf16")
+    run.put("parallel.strategy", "fsdp")
+    run.put("parallel.fsdp_version", 2)
+    run.put("parallel.compute", "bf16")
+    run.put("parallel.reduce", "fp32")
+    run.put("parallel.loading", "sharded")
+    if run.get("train.method") == "lora":  # layers/lora/linear.py: as the layer's own weight
+        run.put("train.lora.dtype", run.get("_dit"), like=like)
+    run.put("train.optimizer.name", "adamw")
+    run.put("data.latents", "cached")
+    run.put("data.text", "cached")
+
+
+def shards(run: Draft) -> None:
+    """How the mesh divides the GPUs. What does not come to all of them leaves ranks without a part."""
+    gpus = int(run.get("parallel.gpus"))
+    if "parallel.shard" not in run.settled:
+        run.assume("parallel.shard", gpus, "hsdp_shard_dim is num_gpus where nothing is said (fastvideo_args.py)")
+    shard, copies = int(run.get("parallel.shard")), int(run.get("_copies", 1))
+    if shard * copies != gpus:
+        where = run.origins.get("parallel.shard", "hsdp_shard_dim")
+        message = f"{where} {shard} times hsdp_replicate_dim {copies} is {shard * copies}, and the mesh must hold all {gpus} GPUs."
+        run.note("error", "mesh-size", message, at="parallel.shard", fix=f"{where} {gpus // copies}")
+    if gpus % int(run.get("parallel.sequence", 1)):
+        message = f"{gpus} GPUs cannot be divided into groups of {run.get('parallel.sequence')}, and FastVideo stops."
+        run.note("error", "mesh-size", message, at="parallel.sequence")
+    run.check()
+
+
+def frames(run: Draft) -> None:
+    """num_latent_t is what is trained; num_frames what is written out in validation and made while preprocessing."""
+    latent = int(run.get("_latents"))
+    run.put("data.frames", (latent - 1) * 4 + 1, like="_latents")
+    said = run.get("_frames")
+    if said is not None and (said - 1) // 4 + 1 != latent:
+        message = f"{run.origins['_frames']} {said} makes {(said - 1) // 4 + 1} latent frames, and {latent} of them are trained on."
+        run.note("warning", "frames-differ", message, at="_frames")
+    run.check()
+
+
+def inverse(run: Draft, changes: dict[str, object]) -> dict[str, object]:
+    """A number of frames is said twice here."""
+    if "data.frames" in changes:
+        number = int(str(changes["data.frames"]))
+        changes["_latents"] = (number - 1) // 4 + 1
+        if "_frames" in run.settled:
+            changes["_frames"] = number
+    if "parallel.gpus" in changes and "parallel.shard" in run.origins:
+        changes["parallel.shard"] = int(str(changes["parallel.gpus"])) // int(run.get("_copies", 1))
+    return changes
+
+
+def missing(run: Draft, names: Mapping[str, str]) -> None:
+    """Raises ConfigError for each of `names`, path to key, that nothing is said of."""
+    for path, key in names.items():
+        if path not in run.settled:
+            message = f"{key} is missing, and without it FastVideo has nothing to train on."
+            run.findings.append(run.document.finding("missing-key", "error", message, key=key))
+    run.check()
+
+
+def vae(run: Draft, at: str) -> None:
+    message = "the VAE stays on the GPU for its statistics, half a GiB to one in float32, which is not counted."
+    run.note("note", "not-counted", message, at=at)
