@@ -148,7 +148,9 @@ NETWORKS: list[tuple[str, dict[str, object]]] = [
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("policy", [True, False, {"every": 2}, {"every": 2, "stride": 4}, {"fraction": 0.5}], ids=str)
 @pytest.mark.parametrize(("name", "dims"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "")
-def test_three_blocks_written_out_are_the_walk_of_all(name: str, dims: dict[str, object], policy: object, accumulation: int) -> None:
+def test_three_blocks_written_out_are_the_walk_of_all(
+    name: str, dims: dict[str, object], policy: object, accumulation: int
+) -> None:
     """Every request of the same size, the same ones alive at every peak."""
     work = job(
         Spec.from_mapping({

@@ -62,6 +62,12 @@ def test_a_clips_length_that_stands_nowhere_is_not_spelled() -> None:
     assert said.spell({"data.frames": 17}) == {"video.num_frames": 17}
 
 
+def test_a_lycoris_file_that_is_not_there_is_taken_to_be_the_example() -> None:
+    reading = read("flux_lokr.json", "--lycoris_config=nowhere.json")
+    assert reading.spec["train"]["lora"]["factor"] == 8
+    assert [finding.severity for finding in reading.findings if finding.id == "file-not-read"] == ["warning"]
+
+
 def test_lycoris_own_rank_stands_in_another_file() -> None:
     assert read("flux_lokr.json").spell({"train.lora.rank": 8}) == {}
 

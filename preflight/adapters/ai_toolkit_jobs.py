@@ -53,9 +53,9 @@ def job(document: Document) -> tuple[Document, list[Finding]]:
     _process(document, processes[0])
     found = []
     if len(processes) > 1:
-        message = f"config.process holds {len(processes)} processes that run one after another; only the first is judged."
+        message = f"config.process holds {len(processes)} processes, each with its own peak; one is judged at a time."
         key, fix = "config.process[1]", "give each process a config of its own"
-        found.append(document.finding("several-processes", "warning", message, key=key, fix=fix))
+        found.append(document.finding("several-processes", "error", message, key=key, fix=fix))
     data = {**document.data, "config": {**config, "process": [dict(processes[0])]}}
     return replace(document, data=data), found
 

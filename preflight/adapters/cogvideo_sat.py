@@ -198,10 +198,10 @@ def _whole(document: Document) -> None:
         )
         raise ConfigError(document.finding("not-a-training-config", "error", message, key="model"))
     message = (
-        "model is missing: this is the training's half of SAT's config; expected a file with both halves, or the script that starts"
+        "this is the training's half of SAT's config, without the model; expected a file with both halves, or the script that starts"
         " train_video.py with both in --base."
     )
-    raise ConfigError(document.finding("missing-key", "error", message, key="args"))
+    raise ConfigError(document.finding("not-a-training-config", "error", message, key="args"))
 
 
 def _required(run: Draft) -> None:

@@ -77,12 +77,12 @@ def _buckets(data: Mapping[str, Any], kind: Kind) -> Iterator[tuple[int, int, in
 
 def _directories(data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     said = data.get("directory")
-    return [item for item in said if isinstance(item, Mapping)] if isinstance(said, list) and said else [{}]
+    return [item for item in said if isinstance(item, Mapping)] or [{}] if isinstance(said, list) else [{}]
 
 
 def _pick(data: Mapping[str, Any], directory: Mapping[str, Any], key: str, default: Any) -> Any:
     """A directory's own setting goes before that of all."""
-    return directory.get(key, data.get(key, default))
+    return next((group[key] for group in (directory, data) if group.get(key) is not None), default)
 
 
 def _ratios(data: Mapping[str, Any], directory: Mapping[str, Any]) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preflight.adapters import fastvideo_run as shared
 from preflight.adapters import flags, launcher
-from preflight.adapters.conversions import DTYPE, RANKS, SIDE, STEPS, choice, flag, flag_text, real, whole
+from preflight.adapters.conversions import DTYPE, RANKS, SIDE, STEPS, choice, flag, flag_text, real, whole, words
 from preflight.adapters.draft import Draft
 from preflight.adapters.reading import Reading
 from preflight.adapters.run_values import count, place
@@ -28,6 +28,7 @@ FIELDS = (
     Field(path="_lora", keys=("lora_training",), convert=flag(), default=False, source=ARGS),
     Field(path="train.lora.rank", keys=("lora_rank",), convert=side),
     Field(path="train.lora.alpha", keys=("lora_alpha",), convert=flag_text(real(0, 1e6))),
+    Field(path="train.lora.targets", keys=("lora_target_modules",), convert=words("module names", shared.MODULES)),
     Field(path="train.checkpointing", keys=("enable_gradient_checkpointing_type",),
           convert=choice("a type of checkpointing", shared.CHECKPOINTING), default=False, source=f"{ARGS}: None"),
     Field(path="_dit", keys=("dit_precision",), convert=DTYPE, default="bf16", source="fastvideo/configs/pipelines/base.py"),
@@ -99,11 +100,7 @@ def read(document: Document) -> Reading:
     shared.missing(run, {"_source": "--pretrained_model_name_or_path", "_latents": "--num_latent_t", "data.height": "--num_height",
                          "data.width": "--num_width", "train.batch": "--train_batch_size"})  # fmt: skip
     shared.model(run, str(run.get("_source")), "_source")
-    for path, off in (("_sparsity", 0.0), ("_quant", None)):
-        if run.get(path) != off:
-            message = f"{run.origins[path]} {run.get(path)} is not modelled: attention is counted whole, and weights as they are."
-            run.note("error", "not-modelled", message, at=path)
-    run.check()
+    shared.whole(run, {"_sparsity": "video sparse attention", "_quant": "training in fewer bits"})
     _method(run)
     shared.precision(run, like="_dit")
     launcher.settle(run, distributed=False)
@@ -114,6 +111,7 @@ def read(document: Document) -> Reading:
         run.drop("sample")
     else:
         run.put("sample.guidance", run.get("_guidance", 6.0) > 1, like="_guidance")
+        shared.tiling(run)
     run.put("save.final", True)
     shared.vae(run, "_source")
     if run.get("_dit") != "fp32" and run.get("train.method") == "full":
@@ -133,4 +131,4 @@ def _method(run: Draft) -> None:
         run.findings.append(run.document.finding("missing-key", "error", message, key="--lora_training"))
         run.check()
     run.assume("train.lora.alpha", run.get("train.lora.rank"), f"{ARGS}: the rank where nothing is said")
-    run.put("train.lora.targets", shared.TARGETS)
+    run.assume("train.lora.targets", shared.TARGETS, "fastvideo/pipelines/lora_pipeline.py: LoRAPipeline")

@@ -60,8 +60,21 @@ def model(run: Draft, source: str, at: str) -> None:
             message = f'{key} is "{source}", which runs with {name}: that is not modelled yet.'
             raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
     local = source.startswith(("/", "./", "../", "~"))
-    names = {alias.rsplit("/", 1)[-1].lower(): network.id for network in catalog.networks() for alias in network.aliases}
-    run.put("model.name", names.get(folder, source) if local else source, like=at)
+    names = {
+        (alias.rsplit("/", 1)[-1] if local else alias).lower(): network.id
+        for network in catalog.networks()
+        for alias in network.aliases
+    }
+    run.put("model.name", names.get(folder if local else source.lower(), source), like=at)
+
+
+def whole(run: Draft, paths: Mapping[str, str]) -> None:
+    """Raises ConfigError where one of `paths` asks for what its word names: attention or weights that are not modelled."""
+    for path, what in paths.items():
+        if run.get(path):
+            message = f"{run.origins[path]} {run.get(path)} asks for {what}, which is not modelled yet."
+            run.note("error", "not-modelled", message, at=path)
+    run.check()
 
 
 def precision(run: Draft, *, like: str) -> None:
@@ -127,6 +140,12 @@ def missing(run: Draft, names: Mapping[str, str]) -> None:
             message = f"{key} is missing, and without it FastVideo has nothing to train on."
             run.findings.append(run.document.finding("missing-key", "error", message, key=key))
     run.check()
+
+
+def tiling(run: Draft) -> None:
+    """fastvideo/configs/pipelines/base.py: vae_tiling is true; wan.py and cosmos2_5.py turn it off."""
+    name = str(run.get("model.name")).lower()
+    run.put("sample.tiling", "wan" not in name and "2.5" not in name)
 
 
 def vae(run: Draft, at: str) -> None:

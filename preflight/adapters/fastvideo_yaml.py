@@ -160,10 +160,7 @@ def _only_fine_tuning(document: Document) -> None:
 
 
 def _attention(run: Draft) -> None:
-    for path, wanted in (("_sparsity", 0.0), ("_quant", None)):
-        if run.get(path) != wanted:
-            message = f"{run.origins[path]} {run.get(path)} is not modelled: attention is counted whole, and weights as they are."
-            run.note("error", "not-modelled", message, at=path)
+    shared.whole(run, {"_sparsity": "video sparse attention", "_quant": "training in fewer bits"})
     if "_backend" in run.settled and not str(run.get("_backend")).upper().startswith(("FLASH", "TORCH", "SDPA")):
         message = f"{run.origins['_backend']} {run.get('_backend')} is not modelled; expected FLASH_ATTN or TORCH_SDPA."
         run.note("error", "not-modelled", message, at="_backend")
@@ -173,6 +170,9 @@ def _attention(run: Draft) -> None:
 def _method(run: Draft) -> None:
     if not run.get("_lora"):
         run.put("train.method", "full", like="_lora")
+        if "train.lora.rank" in run.settled:
+            message = "lora.rank is set and lora.enable is not true, so no adapter is added and the whole network trains."
+            run.note("warning", "lora-not-enabled", message, at="train.lora.rank", fix=f"{STUDENT}.lora.enable true")
         run.drop("train.lora")
         return
     run.put("train.method", "lora", like="_lora")
@@ -200,6 +200,7 @@ def _phases(run: Draft) -> None:
     else:
         run.assume("sample.every", 100, "callbacks/validation.py: ValidationCallback")
         run.put("sample.guidance", run.get("_guidance", 6.0) > 1, like="_guidance")
+        shared.tiling(run)
     if "ema" in (run.document.data.get("callbacks") or {}):
         message = "the moving average is kept in host memory (EMA_FSDP), so it takes nothing of the GPU's."
         run.findings.append(run.document.finding("ema-on-host", "note", message, key="callbacks.ema"))

@@ -50,9 +50,10 @@ def largest(data: Any, flags: Source, side: int) -> Bucket:
 
 def _buckets(group: Mapping[str, Any], flags: Source, side: int) -> Iterator[Bucket]:
     datasets, general = group.get("datasets"), group.get("general")
-    items = [item for item in datasets if isinstance(item, Mapping)] if isinstance(datasets, list) else []
+    listed = enumerate(datasets) if isinstance(datasets, list) else ()
+    items = {number: item for number, item in listed if isinstance(item, Mapping)}
     shared = general if isinstance(general, Mapping) else {}
-    for number, own in enumerate(items or [{}]):
+    for number, own in (items or {0: {}}).items():
         known = dict(DEFAULTS)
         places: dict[str, str] = {}
         for source in (

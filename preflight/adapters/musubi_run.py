@@ -136,7 +136,7 @@ def shape(run: Draft, kind: Kind) -> tuple[Bucket, str]:
 def _place(group: Any, number: int, key: str) -> str | None:
     """Where the data set's TOML says `key` of its data set of that number."""
     items = group.get("datasets") if isinstance(group, Mapping) else None
-    if isinstance(items, list) and number < len(items) and key in items[number]:
+    if isinstance(items, list) and number < len(items) and isinstance(items[number], Mapping) and key in items[number]:
         return f"{config_flags.DATASET}.datasets[{number}].{key}"
     general = group.get("general") if isinstance(group, Mapping) else None
     return f"{config_flags.DATASET}.general.{key}" if isinstance(general, Mapping) and key in general else None

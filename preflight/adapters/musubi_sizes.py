@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import isqrt
 from typing import Any, NamedTuple
 
@@ -35,16 +35,17 @@ class Bucket(NamedTuple):
 def largest(data: Mapping[str, Any], *, video: bool, multiple: int) -> Bucket:
     """The bucket of the data set `data` that asks most of a step, which is the trainer's documentation's where it is empty."""
     datasets = data.get("datasets")
-    known = [item for item in datasets if isinstance(item, Mapping)] if isinstance(datasets, list) else []
+    items = enumerate(datasets) if isinstance(datasets, list) else ()
+    known = {number: item for number, item in items if isinstance(item, Mapping)}
     if not known:
-        known = [{"video_directory": "", "target_frames": [EXAMPLE_FRAMES]} if video else {"image_directory": ""}]
+        known = {0: {"video_directory": "", "target_frames": [EXAMPLE_FRAMES]} if video else {"image_directory": ""}}
     general = data.get("general")
     group = general if isinstance(general, Mapping) else {}
     return max(_buckets(known, group, video, multiple), key=lambda bucket: bucket.extent)
 
 
-def _buckets(datasets: Sequence[Mapping[str, Any]], general: Mapping[str, Any], video: bool, multiple: int) -> Iterator[Bucket]:
-    for number, own in enumerate(datasets):
+def _buckets(datasets: Mapping[int, Mapping[str, Any]], general: Mapping[str, Any], video: bool, multiple: int) -> Iterator[Bucket]:
+    for number, own in datasets.items():
         both = {**general, **own}
         width, height = SIZE.read(both.get("resolution", list(RESOLUTION)))
         if flag().read(both.get("enable_bucket", False)):

@@ -19,6 +19,14 @@ NAME = "lycoris_config"
 PLAIN, KRONECKER = ("lora", "locon"), "lokr"
 #: modules/lokr.py: with full_matrix the larger of the two matrices is whole, as of a rank that no layer's width reaches.
 WHOLE = 65_536
+#: simpletuner/examples/lycoris_config.json, with the smaller of its two factors for both of its classes.
+EXAMPLE: Mapping[str, Any] = {
+    "algo": "lokr",
+    "full_matrix": True,
+    "linear_alpha": 1,
+    "factor": 8,
+    "apply_preset": {"target_module": ["Attention", "FeedForward"]},
+}
 FEED = ("ff", "ffn", "ff_context", "audio_ff", "feed_forward", "img_mlp", "txt_mlp")
 
 
@@ -28,10 +36,12 @@ def settle(run: Draft) -> None:
     told = run.document.data.get(NAME, run.get("_lycoris", "config/lycoris_config.json"))
     at = "_lycoris" if "_lycoris" in run.origins else "_lora_type"
     if not isinstance(told, Mapping):
-        message = f"{told} is not there: the kind and the size of a LyCORIS adapter stand in it."
-        run.note("error", "file-not-read", message, at=at, fix="give lycoris_config as a path from the config's folder")
-        run.check()
-        return
+        message = (
+            f"{told} is not there, which says the kind and the size of the LyCORIS adapter; that of SimpleTuner's own example"
+            " is counted, LoKr with a factor of 8."
+        )
+        run.note("warning", "file-not-read", message, at=at, fix="give lycoris_config as a path from the config's folder")
+        told = EXAMPLE
     kinds = {str(part.get("algo", told.get("algo") or "lora")).lower() for part in ({}, *_parts(told))}
     for kind in sorted(kinds - {*PLAIN, KRONECKER}) or (["both lora and lokr"] if kinds > {KRONECKER} else []):
         message = f'{NAME}.algo is "{kind}": of LyCORIS\' adapters lora alone and lokr alone are modelled.'

@@ -190,14 +190,16 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "z_image": Family(flavours=dict.fromkeys(("turbo-ostris-v2", "base", "turbo", "ostris-de-turbo"), "z-image")),
     "kolors": Family(flavours={"1.0": "kolors"}, interval=False),
+    "longcat_image": Family(flavours={"final": "longcat-image", "dev": "longcat-image", "edit": "LongCat Image Edit"}),
+    "sanavideo": Family(flavours={"2b-480p": "sana-video-2b"}, frames=8, framerate=16, video=True),
 }
 #: Families whose networks are not modelled, by the names that people know them by (helpers/models/model_metadata.json).
 OTHERS: Mapping[str, str] = {
     "ace_step": "ACE-Step", "anima": "Anima", "boogu_image": "Boogu-Image", "cosmos3": "Cosmos 3", "deepfloyd": "DeepFloyd IF",
     "ernie": "ERNIE-Image", "heartmula": "HeartMuLa", "ideogram": "Ideogram 4", "infinitetalk": "InfiniteTalk",
     "kandinsky5_image": "Kandinsky 5 Image", "kandinsky5_video": "Kandinsky 5 Video", "krea2": "Krea 2",
-    "longcat_image": "LongCat Image", "longcat_video": "LongCat Video", "mageflow": "Mage-Flow", "minimaxh3": "MiniMax H3",
-    "minimaxmusic": "MiniMax Music 3", "omnigen": "OmniGen", "sanavideo": "Sana Video", "sd2x": "Stable Diffusion 2",
+    "longcat_video": "LongCat Video", "mageflow": "Mage-Flow", "minimaxh3": "MiniMax H3",
+    "minimaxmusic": "MiniMax Music 3", "omnigen": "OmniGen", "sd2x": "Stable Diffusion 2",
     "stable_cascade": "Stable Cascade", "wan_s2v": "Wan2.2 S2V 14B", "z_image_omni": "Z-Image Omni", "zlab_i1": "zlab i1",
 }  # fmt: skip
 #: Another word that models/registry.py takes for a family.

@@ -32,7 +32,10 @@ def settle(run: Draft) -> None:
 
 def _parallel(run: Draft) -> None:
     if run.document.launch is None:  # SimpleTuner starts itself, with accelerate
-        run.assume("parallel.gpus", 1, "sections/advanced.py: num_processes is 1")
+        group, source = int(run.get("parallel.sequence", 1)), "sections/advanced.py: num_processes is 1"
+        if group > 1:
+            source = f"num_processes is not given, and context_parallel_size needs {group}; pass --set num_processes=N"
+        run.assume("parallel.gpus", group, source)
     if "_launcher.use_fsdp" in run.settled:
         run.put("_launcher.version", run.get("_fsdp_version", 2), like="_fsdp_version")
     if isinstance(run.document.data.get(launcher.DEEPSPEED), Mapping):
@@ -123,12 +126,15 @@ def _placed(run: Draft) -> None:
         str(run.get(f"_text_precision.{n}")) for n in (1, 2, 3, 4) if run.get(f"_text_precision.{n}", "no_change") != "no_change"
     }
     first = next((f"_text_precision.{n}" for n in (1, 2, 3, 4) if f"_text_precision.{n}" in run.origins), None)
-    if len(words) == 1 and text:
+    if len(words) == 1:
         run.put("precision.text_encoder_quantization", words.pop(), like=first)
+    if run.get("_ramtorch") and run.get("_ramtorch_text"):
+        run.put("offload.text_layers", True, like="_ramtorch_text")
     if not text:
+        run.put("data.text_loading", "alone", like="_text_ondemand")  # init_unload_text_encoder comes before init_load_base_model
         message = (
-            "text and latents are encoded before the network is loaded, in this same run: the text encoders and the VAE"
-            " must fit the GPU as well, and are not counted."
+            "captions and samples are encoded in this same run, before the network is loaded: the text encoders are counted as they"
+            " load, and the passes that encode are not."
         )
         run.findings.append(run.document.finding("caching-not-counted", "note", message, key=named(run.document)))
 
@@ -172,8 +178,6 @@ def _streamed(run: Draft) -> None:
         message = "ramtorch_target_modules picks some layers alone; all of them are counted on the GPU, which is more."
         run.note("warning", "partly-streamed", message, at="_ramtorch_targets")
         run.put("offload.layers", False, like="_ramtorch_targets")
-    if run.get("_ramtorch_text") and run.get("data.text") == "online":
-        run.put("offload.text_layers", True, like="_ramtorch_text")
 
 
 def _sampled(run: Draft) -> None:

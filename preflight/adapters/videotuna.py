@@ -35,11 +35,11 @@ def read(document: Document) -> Reading:
     """Raises ConfigError for values that cannot be understood, for other networks, and for a config that only generates."""
     top = "flow" if "flow" in document.data else "model"
     target = _target(document, top)
+    _training(document, top)
     for beginning, name in UNMODELLED.items():
         if target.startswith(beginning):
             message = f"{top}.target is {target}: {name} is not modelled yet."
             raise ConfigError(document.finding("not-modelled", "error", message, key=f"{top}.target"))
-    _training(document, top)
     run = draft(document, TABLE)
     _required(run)
     _model(run, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from preflight.adapters.conversions import COUNT, DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, real, size, whole, words
 from preflight.adapters.draft import Draft, draft, listen
@@ -207,7 +208,8 @@ FOREIGN = frozenset({"model_family", "model_flavour", "network_module"})
 
 def matches(document: Document) -> bool:
     """A model that is a Wan; without a model's name, a LoRA rank beside frames or a size."""
-    if FOREIGN & {str(name).lstrip("-").lower() for name in document.data}:
+    groups = (document.data, *(group for group in document.data.values() if isinstance(group, Mapping)))
+    if FOREIGN & {str(name).lstrip("-").lower() for group in groups for name in group}:
         return False
     heard = listen(document, TABLE)
     names = [said.value for said in heard.said.get("model.name", [])]

@@ -19,7 +19,7 @@ LIMIT = 20_000  # candidates a walk; more would only be finer than anybody asks
 
 
 def fitting(case: Case, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those whose training step may meet both rules, in the order given: of what torch allocates, before any gaps between blocks."""
+    """Those whose training step may meet both rules, in the order given: what torch allocates does, gaps between blocks aside."""
     import numpy as np
 
     if not candidates or case.limits is None:

@@ -11,7 +11,7 @@ from preflight.memory.model import Model
 from preflight.networks.network import Shape
 from preflight.spec import Data, Hardware, Optimizer, Paths, Schedule
 
-MOST = 64  # walks that are kept, a few hundred kilobytes each; the one that was used longest ago goes first
+MOST = 256  # walks that are kept, some hundred kilobytes each; the one that was used longest ago goes first
 
 T = TypeVar("T")
 _kept: dict[Hashable, Any] = {}

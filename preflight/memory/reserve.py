@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from preflight.job import Job
 from preflight.memory import experts, overhead
 from preflight.memory.allocator import Allocator, Block, OutOfMemory
+from preflight.memory.known import known, walk_key
 from preflight.memory.model import Model
 from preflight.memory.optimizer import Optimizer, rule, state_sizes
 from preflight.memory.step import Step, walk
@@ -69,6 +70,13 @@ class Layout:
 
         A run whose blocks leave gaps that the card has no room for gives free segments back, and takes what is there.
         """
+        job, train = self.job, self.job.spec.train
+        card = None if job.gpu is None else (job.gpu.memory_bytes, job.gpu.context_bytes)
+        rest = (repr(self.resident), self.states, train.optimizer, train.accumulation > 1, job.spec.offload.optimizer)
+        walked = walk_key(job, self.model, self.shape)
+        return known((walked, card, job.spec.hardware.expandable_segments, rest), self._steady)
+
+    def _steady(self) -> int:
         gpu, parallel = self.job.gpu, self.job.spec.parallel
         if gpu is not None:
             for limit in (overhead.usable(gpu, parallel), gpu.memory_bytes - overhead.outside(gpu, parallel)):

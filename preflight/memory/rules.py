@@ -9,9 +9,12 @@ from preflight.job import Job
 from preflight.memory import zero
 from preflight.memory.budget import Budget
 from preflight.memory.model import Model
-from preflight.memory.stages import Stage
+from preflight.memory.step import attention_kernel
 from preflight.spec import Spec
 from preflight.units import count, gib
+
+
+NEARLY = 0.99  # below this part of their highest, activations at the step's worst moment are worth a word
 
 
 class Held(NamedTuple):
@@ -51,9 +54,11 @@ BUCKETS = {
 GRADIENTS = {
     "fsdp": "reduced and divided as the weights are, block by block",
     "zero1": "whole until the end of the backward pass, then this GPU's part",
-    "zero2": "reduced in buckets of {bucket:,} elements as they come, of which this GPU keeps its part",
-    "zero3": "reduced in buckets as they come, into this GPU's part",
+    "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part kept",
+    "zero3": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part kept",
 }
+ON_HOST = {"zero1": "whole until the end of the backward pass, then this GPU's part, on the host",
+           "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part on the host"}  # fmt: skip
 
 
 def held(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
@@ -72,14 +77,15 @@ def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
         rank = f" of rank {lora.rank}" if lora.factor is None else ""
         rule = f"{count(model.trainable_count, 'parameter')}{rank} in {lora.dtype}"
         yield Held("adapters", resident.adapters, rule)
-    yield Held("gradients", int(budget.step.gradients), _said(GRADIENTS.get(strategy, "of what trains"), spec))
+    gradients = ON_HOST if spec.offload.optimizer and strategy in ON_HOST else GRADIENTS
+    yield Held("gradients", int(budget.step.gradients), _said(gradients.get(strategy, "of what trains"), spec))
     yield Held("optimizer", resident.optimizer, _states(spec))
     yield Held("buckets", resident.buckets, _said(BUCKETS.get(strategy, "for communication"), spec))
     for name, nbytes in resident.encoders.items():
         yield Held(name, nbytes, "encodes every batch, so it stays")
     yield Held("ema", resident.ema, f"a copy of what trains{_in(spec.train.ema_dtype)}, on each GPU")
     yield Held("gathered", budget.gathered, _gathered(spec))
-    yield Held("activations", int(budget.activations) - budget.gathered, _activations(spec, model.stage))
+    yield Held("activations", int(budget.activations) - budget.gathered, _activations(job, model, budget))
 
 
 def _network(job: Job, model: Model) -> str:
@@ -118,16 +124,21 @@ def _gathered(spec: Spec) -> str:
     return "the block that computes and the one that is fetched from the host behind it"
 
 
-def _activations(spec: Spec, stage: Stage | None) -> str:
+def _activations(job: Job, model: Model, budget: Budget) -> str:
+    spec, stage = job.spec, model.stage
     kept = "every saved tensor of the forward pass, and what the backward pass makes"
     if spec.train.checkpointing is not False:
         kept = "one hidden state a checkpoint, and all of one block as it runs again"
         kept += ", the hidden states on the host" if spec.offload.activations else ""
+    if "num_attention_heads" in job.dims and attention_kernel(job) == "math":
+        kept += ", with a score for every pair of tokens, as the GPU has no fused attention for this dtype"
     sequence = spec.parallel.sequence
     divided = f"; tokens are divided between {count(sequence, 'GPU')}" if sequence > 1 else ""
     if stage is not None:
         kept = f"{kept}; {count(stage.in_flight, 'pass')} in flight, with what is exchanged with other stages"
-    return f"{kept}, at the highest{divided}"
+    then = int(budget.step.activations)
+    worst = f" ({gib(then)} at the step's worst moment)" if then < int(budget.activations) * NEARLY else ""
+    return f"{kept}, at their highest{worst}{divided}"
 
 
 def _written(spec: Spec) -> str:

@@ -39,7 +39,8 @@ class Step:
 def walk(job: Job, model: Model, shape: Shape | None = None, *, flops: Flops | None = None) -> Step:
     """Walk one steady step of `shape` (the job's own when None; its sizes may be numpy arrays).
 
-    One that was walked before is known. `flops` counts the operations on the way. Raises ConfigError where the network cannot take the shape.
+    One that was walked before is known. `flops` counts the operations on the way. Raises ConfigError where the network cannot take
+    the shape.
     """
     shape = shape or job.shape
     _check_sequence(job, model)

@@ -52,6 +52,8 @@ class MaskedAttention(Module):
         self.heads = heads
         self.to_q, self.to_k, self.to_v = Linear(dim, dim), Linear(context_dim, dim), Linear(context_dim, dim)
         self.to_out = [Linear(dim, dim), Dropout()]
+        self.norm_q: Module | None = None
+        self.norm_k: Module | None = None
 
     def forward(
         self, hidden: Tensor, context: Tensor | None = None, bias: Tensor | None = None, *, transposed: bool = False
@@ -63,6 +65,8 @@ class MaskedAttention(Module):
         if context is None:
             context = hidden
         key, value = self.to_k(context), self.to_v(context)
+        query = self.norm_q(query) if self.norm_q is not None else query
+        key = self.norm_k(key) if self.norm_k is not None else key
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
         hidden = attention(query, key, value, bias)
         hidden = hidden.view(batch, tokens, dim).to(query.dtype)

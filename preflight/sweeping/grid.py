@@ -1,7 +1,8 @@
 """Every point of a sweep: its peak and its verdict, from one walk of the step for thousands of shapes.
 
 A sweep of few points says of each exactly what a check of it says; of many, what its allocator takes beyond what it hands out is a
-published share (overhead.FRAGMENTATION_MOST)."""
+published share (overhead.FRAGMENTATION_MOST).
+"""
 
 from __future__ import annotations
 

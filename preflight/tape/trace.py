@@ -6,6 +6,7 @@ in the one and dropped in the next is matched by its place in the order, so that
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,19 +23,18 @@ class Span:
 
     part: str
     copies: int
-    events: list[int]
+    events: array[int]
 
 
 class Recorder(Meter):
     """Counts as every meter does, and notes each storage's size and when it came and went."""
 
-    __slots__ = ("events", "sizes", "spans", "traces")
+    __slots__ = ("events", "sizes", "spans")
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
         self.events: list[int] = []
         self.spans: list[Span] = []
-        self.traces: dict[tuple[str, ...], tuple[Moves, ...]] = {}
         super().__init__()
 
     def allocate(self, nbytes: Any) -> int:
@@ -55,7 +55,7 @@ class Recorder(Meter):
 
     def begin(self, segment: Segment) -> None:
         if self.events:
-            self.spans.append(Span(next(reversed(self.parts), ""), self.segment.copies, self.events))
+            self.spans.append(Span(next(reversed(self.parts), ""), self.segment.copies, array("q", self.events)))
             self.events = []
         super().begin(segment)
 
@@ -64,11 +64,6 @@ class Recorder(Meter):
 
         Storages that are still there at their end are never given back: the gradients.
         """
-        if parts not in self.traces:
-            self.traces[parts] = self._written(parts)
-        return self.traces[parts]
-
-    def _written(self, parts: tuple[str, ...]) -> tuple[Moves, ...]:
         spans = [span for span in self.spans if span.part in parts]
         writer = _Writer(self.sizes, spans)
         found: dict[str, Moves] = {part: [] for part in parts}
