@@ -29,7 +29,7 @@ from preflight.adapters import (
     resshift,
     simpletuner,
     sr3,
-    videotuna,
+    videotuna_table,
     videox_fun,
     wan_lora,
 )
@@ -79,7 +79,7 @@ TABLES = {
     "kohya": kohya_table.TABLE,
     "cogvideo": cogvideo_sat.TABLE,
     "fastvideo": fastvideo_yaml.TABLE,
-    "videotuna": videotuna.TABLE,
+    "videotuna": videotuna_table.TABLE,
 }
 
 

@@ -26,7 +26,7 @@ from preflight.spec import Spec
 from preflight.tape.kronecker import factorization
 
 CONFIGS = Path(__file__).parent / "adapters" / "configs" / "ai-toolkit"
-READ = ("wan22_two_experts.yaml", "flux_lokr.json", "what_is_left_out.yaml", "qwen_offloaded.yaml", "lumina_then_more.yaml")
+READ = ("wan22_two_experts.yaml", "flux_lokr.json", "what_is_left_out.yaml", "qwen_offloaded.yaml", "lumina_full.yaml")
 
 
 def read(data: dict[str, Any]) -> Reading:

@@ -47,6 +47,20 @@ def parallel(run: Draft) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
+    ("command", "grows"),
+    [
+        ("PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True torchrun t.py", True),
+        ("export PYTORCH_ALLOC_CONF=max_split_size_mb:128,expandable_segments:True\ntorchrun t.py", True),
+        ("PYTORCH_CUDA_ALLOC_CONF=expandable_segments:False torchrun t.py", False),
+        ("torchrun t.py", False),
+    ],
+)
+def test_segments_that_grow_are_asked_for_in_the_environment(tmp_path: Path, command: str, *, grows: bool) -> None:
+    run, _ = draft(tmp_path, command)
+    assert run.settled.get("hardware.expandable_segments", False) is grows
+
+
+@pytest.mark.parametrize(
     ("command", "gpus", "nodes", "strategy"),
     [
         ("python t.py", 1, None, "none"),

@@ -186,7 +186,7 @@ def _group(document: Document) -> dict[str, Any]:
     """The data set's settings; those that --set gave where its file is not there."""
     inside = document.data.get("dataset")
     if isinstance(inside, Mapping):
-        return dict(inside)
+        return {key: value for key, value in inside.items() if value is not None}
     return {key: document.data[key] for key in DATA if key in document.data}
 
 

@@ -56,6 +56,10 @@ def including(document: Document, *, deepspeed: Sequence[str] = ()) -> Document:
     return flags.including(document, DEEPSPEED, path)
 
 
+# docs.pytorch.org/docs/stable/notes/cuda.html, "Optimizing memory usage": the second is the name from torch 2.9 on
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+
 def settle(run: Draft, *, distributed: bool = True) -> Launched:
     """Puts parallel.gpus, parallel.nodes, parallel.strategy and its options, and offload.* into `run`, where they are not settled.
 
@@ -69,6 +73,8 @@ def settle(run: Draft, *, distributed: bool = True) -> Launched:
         if path is not None and name not in run.document.included:
             run.findings.append(_missing(run.document, path, f"launcher.--{key}"))
     _processes(run, started)
+    if launch is not None and any("expandable_segments:True" in str(launch.environment.get(name)) for name in ALLOCATOR):
+        run.put("hardware.expandable_segments", True)
     gpus = int(run.get("parallel.gpus"))
     kind = _kind(run, gpus)
     if "parallel.strategy" not in run.settled:

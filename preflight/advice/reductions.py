@@ -44,7 +44,7 @@ def reductions(judgement: Judgement, threshold: float, restate: Restate) -> tupl
     """
     advisor = _Advisor(search=Search(job=judgement.case.job, threshold=threshold), restate=restate)
     found = advisor.offers()
-    aside = tuple(segments(judgement.memory))
+    aside = tuple(segments(judgement, threshold))
     if found:
         return tuple(found), aside
     return (), (elsewhere(judgement, threshold), *aside)
