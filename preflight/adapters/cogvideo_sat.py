@@ -198,8 +198,8 @@ def _whole(document: Document) -> None:
         )
         raise ConfigError(document.finding("not-a-training-config", "error", message, key="model"))
     message = (
-        "this is the training's half of SAT's config, without the model; expected a file with both halves, or the script that starts"
-        " train_video.py with both in --base."
+        "this is the training's half of SAT's config, without the model; expected a file with both halves, or the script that"
+        " starts train_video.py with both in --base."
     )
     raise ConfigError(document.finding("not-a-training-config", "error", message, key="args"))
 

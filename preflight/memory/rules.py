@@ -13,7 +13,6 @@ from preflight.memory.step import attention_kernel
 from preflight.spec import Spec
 from preflight.units import count, gib
 
-
 NEARLY = 0.99  # below this part of their highest, activations at the step's worst moment are worth a word
 
 
@@ -57,8 +56,10 @@ GRADIENTS = {
     "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part kept",
     "zero3": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part kept",
 }
-ON_HOST = {"zero1": "whole until the end of the backward pass, then this GPU's part, on the host",
-           "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part on the host"}  # fmt: skip
+ON_HOST = {
+    "zero1": "whole until the end of the backward pass, then this GPU's part goes to the host",
+    "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part goes to the host",
+}
 
 
 def held(job: Job, model: Model, budget: Budget) -> Iterator[Held]:

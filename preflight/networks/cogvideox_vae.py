@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from preflight.networks.cogvideox_vae_blocks import CausalConv3d, ConvCache, Downsample3D, ResnetBlock3D, SpatialNorm3D, Upsample3D
-from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
-from preflight.networks.network import Shape
+from preflight.networks.component import Tiles, VideoVae, result_rows
 from preflight.tape.activation import silu
 from preflight.tape.module import GroupNorm, Module
 from preflight.tape.shaping import cat, narrow
-from preflight.tape.tensor import Tape, Tensor
+from preflight.tape.tensor import Tensor
 
 
 class Block3D(Module):
@@ -116,7 +115,7 @@ DEFAULTS: Mapping[str, Any] = {
 PIXEL_FRAMES, LATENT_FRAMES = 8, 2  # num_sample_frames_batch_size, num_latent_frames_batch_size
 
 
-class CogVideoXVae(Vae):
+class CogVideoXVae(VideoVae):
     """Every size must be a whole number: large convolutions are split by their size in bytes."""
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
@@ -129,17 +128,6 @@ class CogVideoXVae(Vae):
         self.decoder = Decoder3D(self.latents, widths[::-1], dims["out_channels"], layers, groups, compressed)
         self.tile = (dims["sample_height"] // 2, dims["sample_width"] // 2)
         self.overlap = (1 / 6, 1 / 5)
-
-    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            pixels = tape.empty((shape.batch, self.inputs, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self.sliced(pixels, self._encode))
-
-    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            frames = (shape.frames - 1) // self.frames + 1
-            height, width = shape.height // self.stride, shape.width // self.stride
-            return self.sliced(tape.empty((shape.batch, self.latents, frames, height, width), dtype), self._decode)
 
     def _encode(self, x: Tensor) -> Tensor:
         latent = (self.tile[0] // self.stride, self.tile[1] // self.stride)

@@ -57,6 +57,50 @@ class Vae(Component):
         return cat(result_rows(rows, kept, kept), -2)
 
 
+class VideoVae(Vae):
+    """A video's autoencoder: `inputs` channels to `latents` of them.
+
+    Height and width are divided by `stride`, the frames after the first by `frames`. Unless it says otherwise its tiles are
+    `tile_sample_min` pixels wide and high, `tile_sample_stride` apart.
+    """
+
+    inputs = 3
+    latents: int
+    stride: int
+    frames: int
+    tile_sample_min = 256
+    tile_sample_stride = 192
+    encoder: Module
+    decoder: Module
+
+    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
+        with tape.no_grad():
+            pixels = tape.empty((shape.batch, self.inputs, shape.frames, shape.height, shape.width), dtype)
+            return sample_posterior(self.sliced(pixels, self._encode))
+
+    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
+        with tape.no_grad():
+            frames: Size = (shape.frames - 1) // self.frames + 1
+            height, width = shape.height // self.stride, shape.width // self.stride
+            return self.sliced(tape.empty((shape.batch, self.latents, frames, height, width), dtype), self._decode)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        step, window = self.tile_sample_stride, self.tile_sample_min
+        return self.tiled(x, step, window, step // self.stride, self._encode_tile)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
+        return self.tiled(z, step, window, self.tile_sample_stride, self._decode_tile)
+
+    def _encode_tile(self, x: Tensor) -> Tensor:
+        encoded: Tensor = self.encoder(x)
+        return encoded
+
+    def _decode_tile(self, z: Tensor) -> Tensor:
+        decoded: Tensor = self.decoder(z)
+        return decoded
+
+
 class TextEncoder(Component):
     """A text encoder; `batch` and `tokens` may be arrays."""
 

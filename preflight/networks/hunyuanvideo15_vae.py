@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from preflight.networks.component import Vae, sample_posterior
-from preflight.networks.network import Shape
+from preflight.networks.component import VideoVae
 from preflight.networks.wan_vae_blocks import RMSNorm
 from preflight.tape.activation import silu
 from preflight.tape.attention import efficient_attention
 from preflight.tape.module import Conv, Module
 from preflight.tape.shaping import cat, narrow, pad, sum_over
-from preflight.tape.tensor import Tape, Tensor
+from preflight.tape.tensor import Tensor
 
 Factors = tuple[int, int, int]
 
@@ -227,7 +226,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class HunyuanVideo15Vae(Vae):
+class HunyuanVideo15Vae(VideoVae):
     """Without tiling and slicing every size, frames too, may be an array."""
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
@@ -242,29 +241,6 @@ class HunyuanVideo15Vae(Vae):
         factors: list[Factors] = [(2 if i >= spaces - times else 1, 2, 2) for i in range(spaces)]
         self.encoder = Encoder3D(self.inputs, widths, self.latents * 2, layers, factors)
         self.decoder = Decoder3D(self.latents, widths[::-1], dims["out_channels"], layers, factors[::-1])
-        self.tile_sample_min, self.tile_overlap_factor = 256, 0.25
-
-    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            pixels = tape.empty((shape.batch, self.inputs, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self.sliced(pixels, self._encode))
-
-    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            frames = (shape.frames - 1) // self.frames + 1
-            height, width = shape.height // self.stride, shape.width // self.stride
-            return self.sliced(tape.empty((shape.batch, self.latents, frames, height, width), dtype), self._decode)
-
-    def _encode(self, x: Tensor) -> Tensor:
-        pixels, latents = self.tile_sample_min, self.tile_sample_min // self.stride
-        return self.tiled(x, self._without_overlap(pixels), pixels, self._without_overlap(latents), self.encoder)
-
-    def _decode(self, z: Tensor) -> Tensor:
-        pixels, latents = self.tile_sample_min, self.tile_sample_min // self.stride
-        return self.tiled(z, self._without_overlap(latents), latents, self._without_overlap(pixels), self.decoder)
-
-    def _without_overlap(self, size: int) -> int:
-        return size - int(size * self.tile_overlap_factor)
 
 
 # hunyuanvideo-community/HunyuanVideo-1.5-Diffusers-720p_t2v, vae/config.json: the constructor's defaults

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from preflight.networks.component import Vae, sample_posterior
-from preflight.networks.network import Shape
+from preflight.networks.component import VideoVae
 from preflight.networks.sd_vae import Attention
 from preflight.tape.activation import silu
 from preflight.tape.module import Conv, GroupNorm, Module
 from preflight.tape.shaping import cat, narrow, pad
-from preflight.tape.tensor import Tape, Tensor
+from preflight.tape.tensor import Tensor
 
 Factors = tuple[int, int, int]
 
@@ -154,7 +153,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class HunyuanVideoVae(Vae):
+class HunyuanVideoVae(VideoVae):
     """Encodes and decodes 17 frames at a time, 12 apart (use_framewise_encoding, on from the start)."""
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
@@ -170,7 +169,6 @@ class HunyuanVideoVae(Vae):
         self.decoder = Coder3D(self.latents, widths[::-1], dims["out_channels"], layers + 1, groups, up, decodes=True)
         self.quant_conv = Conv(double, double, (1, 1, 1))
         self.post_quant_conv = Conv(self.latents, self.latents, (1, 1, 1))
-        self.tile_sample_min, self.tile_sample_stride = 256, 192
         self.tile_sample_min_frames, self.tile_sample_stride_frames = 16, 12
 
     def _factors(self, block: int, blocks: int) -> Factors:
@@ -178,17 +176,6 @@ class HunyuanVideoVae(Vae):
         space = 2 if block < self.stride.bit_length() - 1 else 1
         time = 2 if blocks - self.frames.bit_length() <= block < blocks - 1 else 1
         return time, space, space
-
-    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            pixels = tape.empty((shape.batch, self.inputs, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self.sliced(pixels, self._encode))
-
-    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            frames = (shape.frames - 1) // self.frames + 1
-            height, width = shape.height // self.stride, shape.width // self.stride
-            return self.sliced(tape.empty((shape.batch, self.latents, frames, height, width), dtype), self._decode)
 
     def _encode(self, x: Tensor) -> Tensor:
         step, window = self.tile_sample_stride, self.tile_sample_min

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from preflight.networks.component import Vae, sample_posterior
+from preflight.networks.component import VideoVae
 from preflight.networks.ltx_vae import CausalConv3d
-from preflight.networks.network import Shape
 from preflight.tape.activation import keeps_result, silu
-from preflight.tape.meter import Size
 from preflight.tape.module import Conv, Module
 from preflight.tape.shaping import cat, narrow, pad, sum_over
-from preflight.tape.tensor import Buffer, Tape, Tensor
+from preflight.tape.tensor import Buffer, Tensor
 
 Stride = tuple[int, int, int]
 STRIDES: Mapping[str, Stride] = {"spatial": (1, 2, 2), "temporal": (2, 1, 1), "spatiotemporal": (2, 2, 2)}
@@ -203,7 +201,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class LTX2VideoVae(Vae):
+class LTX2VideoVae(VideoVae):
     """Without tiling every size, frames too, may be an array."""
 
     stride, frames = 32, 8
@@ -215,25 +213,6 @@ class LTX2VideoVae(Vae):
         self.decoder = Decoder3d(dims)
         self.latents_mean, self.latents_std = Buffer((self.latents,)), Buffer((self.latents,))
         self.tile_sample_min, self.tile_sample_stride = 512, 448
-
-    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            pixels = tape.empty((shape.batch, self.inputs, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self.sliced(pixels, self._encode))
-
-    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            frames: Size = (shape.frames - 1) // self.frames + 1
-            height, width = shape.height // self.stride, shape.width // self.stride
-            return self.sliced(tape.empty((shape.batch, self.latents, frames, height, width), dtype), self._decode)
-
-    def _encode(self, x: Tensor) -> Tensor:
-        step, window = self.tile_sample_stride, self.tile_sample_min
-        return self.tiled(x, step, window, step // self.stride, self.encoder)
-
-    def _decode(self, z: Tensor) -> Tensor:
-        step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
-        return self.tiled(z, step, window, self.tile_sample_stride, self.decoder)
 
 
 # the same of version 2.3

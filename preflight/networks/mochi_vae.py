@@ -8,14 +8,13 @@ from math import prod
 from typing import Any
 
 from preflight.networks.cogvideox_vae_blocks import SafeConv3d
-from preflight.networks.component import Vae, sample_posterior
-from preflight.networks.network import Shape
+from preflight.networks.component import VideoVae
 from preflight.tape.activation import keeps_result, silu
 from preflight.tape.attention import flash_attention
 from preflight.tape.linear import linear
 from preflight.tape.module import Conv, GroupNorm, Linear, Module
 from preflight.tape.shaping import cat, narrow, pad, sum_over
-from preflight.tape.tensor import Tape, Tensor
+from preflight.tape.tensor import Tensor
 
 FRAMES_NORMED, ROWS_ATTENDED = 8, 2**15  # MochiChunkedGroupNorm3D and MochiDownBlock3D: chunk_size
 Factors = tuple[int, int, int]
@@ -246,7 +245,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class MochiVae(Vae):
+class MochiVae(VideoVae):
     """Every size must be a whole number: norms and attention go over them in chunks."""
 
     def __init__(self, dims: Mapping[str, Any]) -> None:
@@ -255,26 +254,6 @@ class MochiVae(Vae):
         factors = [(time, space, space) for time, space in zip(times, spaces, strict=True)]
         self.latents, self.frames, self.stride = dims["latent_channels"], prod(times), prod(spaces)
         self.encoder, self.decoder = Encoder3D(dims, factors), Decoder3D(dims, factors)
-        self.tile_sample_min, self.tile_sample_stride = 256, 192
-
-    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            pixels = tape.empty((shape.batch, 3, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self.sliced(pixels, self._encode))
-
-    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            frames = (shape.frames - 1) // self.frames + 1
-            height, width = shape.height // self.stride, shape.width // self.stride
-            return self.sliced(tape.empty((shape.batch, self.latents, frames, height, width), dtype), self._decode)
-
-    def _encode(self, x: Tensor) -> Tensor:
-        step, window = self.tile_sample_stride, self.tile_sample_min
-        return self.tiled(x, step, window, step // self.stride, self.encoder)
-
-    def _decode(self, z: Tensor) -> Tensor:
-        step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
-        return self.tiled(z, step, window, self.tile_sample_stride, self._decode_tile)
 
     def _decode_tile(self, z: Tensor) -> Tensor:
         """Without the frames before the first (drop_last_temporal_frames)."""

@@ -176,24 +176,38 @@ class WanModel(Network):
         self.head = Head(dim, prod(self.patch) * self.outputs)
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
+        """FlowMatchSFTLoss of inputs in bfloat16, which a launch without autocast trains in."""
         frames = (shape.frames - 1) // self.stride[0] + 1
-        height, width = shape.height // self.stride[1], shape.width // self.stride[2]
-        latents = tape.empty((shape.batch, self.inputs, frames, height, width), dtype)
-        context = tape.empty((shape.batch, shape.text_tokens, self.text_dim), dtype)
-        image = tape.empty((shape.batch, IMAGE_TOKENS, self.image_dim), dtype) if self.image_dim is not None else None
-        out = self(latents, context, image)
-        return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
+        size = (frames, shape.height // self.stride[1], shape.width // self.stride[2])
+        batch, given = shape.batch, self.inputs - self.outputs
+        sample = tape.empty((batch, self.outputs, *size), dtype)
+        context = tape.empty((batch, shape.text_tokens, self.text_dim), dtype)
+        y = tape.empty((batch, given, *size), dtype) if given else None
+        image = tape.empty((batch, IMAGE_TOKENS, self.image_dim), dtype) if self.image_dim is not None else None
+        noise = sample * 1.0
+        latents = sample * 1.0 + noise * 1.0
+        target = noise - sample
+        out = self(latents, context, y, image)
+        if self.per_token:  # the first frame is given
+            batch, channels, frames, height, width = out.shape
+            out = narrow(out, batch, channels, frames - 1, height, width)
+            target = narrow(target, *out.shape)
+        return mse_loss(out.float(), target.float())
 
-    def forward(self, latents: Tensor, context: Tensor, image: Tensor | None) -> Tensor:
+    def forward(self, latents: Tensor, context: Tensor, y: Tensor | None, image: Tensor | None) -> Tensor:
         """model_fn_wan_video."""
         tape, (batch, _, *size) = latents.tape, latents.shape
         frames, height, width = (n // p for n, p in zip(size, self.patch, strict=True))
         tokens = frames * height * width
         t, projected = self._time(latents, batch, tokens)
         context = _sequential(self.text_embedding, context)
+        x = latents
+        if y is not None:
+            x = cat([x, y], 1)
         if image is not None and self.img_emb is not None:
-            context = cat([self.img_emb(image), context], 1)
-        x = self.patch_embedding(latents)
+            embedded = self.img_emb(image)
+            context = cat([embedded, context], 1)
+        x = self.patch_embedding(x)
         x = x.view(batch, tokens, x.shape[1]).contiguous()
         freqs = tape.empty((tokens, 1, self.width // 2), "complex128")
         for block in self.blocks.walk(tape):

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from preflight.networks.component import Tiles, Vae, result_rows, sample_posterior
-from preflight.networks.network import Shape
+from preflight.networks.component import Tiles, VideoVae, result_rows
 from preflight.networks.wan_vae_blocks import (
     AttentionBlock,
     CausalConv3d,
@@ -25,7 +24,7 @@ from preflight.networks.wan_vae_residual import ResidualDownBlock, ResidualUpBlo
 from preflight.tape.activation import keeps_result, silu
 from preflight.tape.module import Module
 from preflight.tape.shaping import cat, narrow
-from preflight.tape.tensor import Tape, Tensor
+from preflight.tape.tensor import Tensor
 
 
 class Encoder(Module):
@@ -149,27 +148,15 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 
-class WanVae(Vae):
+class WanVae(VideoVae):
     def __init__(self, dims: Mapping[str, Any]) -> None:
         dims = {**DEFAULTS, **dims}
-        self.latent_channels, self.stride = dims["z_dim"], dims["scale_factor_spatial"]
+        self.latents, self.stride, self.frames = dims["z_dim"], dims["scale_factor_spatial"], FRAMES
         self.patch = dims["patch_size"] or 1
-        self.tile_sample_min, self.tile_sample_stride = 256, 192
-        self.encoder = Encoder(dims, self.latent_channels * 2)
-        self.quant_conv = CausalConv3d(self.latent_channels * 2, self.latent_channels * 2, (1, 1, 1))
-        self.post_quant_conv = CausalConv3d(self.latent_channels, self.latent_channels, (1, 1, 1))
+        self.encoder = Encoder(dims, self.latents * 2)
+        self.quant_conv = CausalConv3d(self.latents * 2, self.latents * 2, (1, 1, 1))
+        self.post_quant_conv = CausalConv3d(self.latents, self.latents, (1, 1, 1))
         self.decoder = Decoder(dims, dims["decoder_base_dim"] or dims["base_dim"])
-
-    def encode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            pixels = tape.empty((shape.batch, 3, shape.frames, shape.height, shape.width), dtype)
-            return sample_posterior(self.sliced(pixels, self._encode))
-
-    def decode(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        with tape.no_grad():
-            frames = (shape.frames - 1) // FRAMES + 1
-            height, width = shape.height // self.stride, shape.width // self.stride
-            return self.sliced(tape.empty((shape.batch, self.latent_channels, frames, height, width), dtype), self._decode)
 
     def _encode(self, x: Tensor) -> Tensor:
         batch, channels, frames, height, width = x.shape
@@ -181,7 +168,7 @@ class WanVae(Vae):
         if tiled:
             ratio = self.stride // self.patch
             step, window = self.tile_sample_stride, self.tile_sample_min
-            return self._tiled(x, step, window, step // ratio, lambda tile: self._encode_tile(tile, later))
+            return self._tiled(x, step, window, step // ratio, lambda tile: self._encode_parts(tile, later))
         features = Features()
         out = self.encoder(narrow(x, batch, channels, 1, height, width), features)
         out_ = None
@@ -197,7 +184,7 @@ class WanVae(Vae):
             step, window = self.tile_sample_stride // self.stride, self.tile_sample_min // self.stride
             kept = self.tile_sample_stride // self.patch
             held: list[Tensor] = []
-            return self._tiled(z, step, window, kept, lambda tile: self._decode_tile(tile, frames - 1, held), self._finish_tiles)
+            return self._tiled(z, step, window, kept, lambda tile: self._decode_parts(tile, frames - 1, held), self._finish_tiles)
         features = Features()
         x = self.post_quant_conv(z)
         out = self.decoder(narrow(x, batch, channels, 1, height, width), features, True)
@@ -240,7 +227,7 @@ class WanVae(Vae):
         results = result_rows(rows, kept, kept)
         return finish(cat(results, -2))
 
-    def _encode_tile(self, x: Tensor, later: int) -> list[Tensor]:
+    def _encode_parts(self, x: Tensor, later: int) -> list[Tensor]:
         batch, channels, _, height, width = x.shape
         features = Features()
         time = [self.quant_conv(self.encoder(narrow(x, batch, channels, 1, height, width), features))]
@@ -249,7 +236,7 @@ class WanVae(Vae):
             time.append(self.quant_conv(self.encoder(narrow(x, batch, channels, FRAMES, height, width), features)))
         return time
 
-    def _decode_tile(self, z: Tensor, later: int, held: list[Tensor]) -> list[Tensor]:
+    def _decode_parts(self, z: Tensor, later: int, held: list[Tensor]) -> list[Tensor]:
         """`held` is the last tile's last part: a variable names it until this one's first part is there."""
         batch, channels, _, height, width = z.shape
         features = Features()
