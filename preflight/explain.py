@@ -63,6 +63,7 @@ READING: Mapping[str, str] = {
     "all-trains": "SAT freezes the network only when not_trainable_prefixes says so; a lora_config alone adds adapters beside it.",
     "checkpointing-differs": "SAT's checkpointing is switched in two places, which its authors ask to keep alike.",
     "mesh-size": "FastVideo divides its GPUs into copies of shards, and into groups that share a sample; both must come out even.",
+    "audio-branch": "FastVideo runs the video half of LTX-2 alone, though all of its weights are on the GPU.",
     "frames-differ": "FastVideo trains on num_latent_t latent frames; num_frames is only what validation makes.",
     "no-master-weights": "The weights that the optimizer updates are in half precision, and there is no float32 copy of them.",
     "lora-not-enabled": "FastVideo adds adapters only where lora.enable is true; a rank alone does nothing.",

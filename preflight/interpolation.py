@@ -7,11 +7,11 @@ its place. What an expansion may cost is bounded before OmegaConf sees it, since
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from preflight.finding import ConfigError, Finding
-from preflight.launching.launch import Unresolved
+from preflight.launching.launch import Reason, Unresolved
 from preflight.position import Path, Position, dotted, refusal, shorten
 
 MISSING = "???"
@@ -25,40 +25,58 @@ MARK = re.compile("\0(\\d+)\0")  # where a text stood that calls a resolver
 def resolve(data: dict[str, Any], positions: Mapping[Path, Position], within: Path = ()) -> tuple[dict[str, Any], frozenset[Path]]:
     """`data` with every `${…}` replaced by its value, and the paths where one stood.
 
-    A value that needs a resolver is Unresolved, and so is one that refers to such a value.
+    A value that needs a resolver is Unresolved, one that refers to a key which is not there, and one that refers to such a value.
     `within` is the path under which `positions` and the user know this data.
     Raises ConfigError with one finding for each value that is `???` or cannot be resolved.
     """
     marked = {path: text for path, text in _texts(data, ()) if "${" in text or text == MISSING}
     if not marked:
         return data, frozenset()
-    later = {path: text for path, text in marked.items() if _needs_resolver(text)}
+    later: dict[Path, tuple[Reason, str]]
+    later = {path: ("resolver", text) for path, text in marked.items() if _needs_resolver(text)}
+    _mark(data, later)
+    try:
+        later |= {path: ("absent", text) for path, text in _dangling(data, marked.items())}
+    except RecursionError:
+        raise refusal("too-deep", "The config's ${…} refer to one another in too long a chain.") from None
     if later:
-        _refuse(
-            {path: "holds the character NUL; expected text" for path, text in _texts(data, ()) if "\0" in text}, positions, within
-        )
-    for number, path in enumerate(later):
-        _at(data, path[:-1])[path[-1]] = f"\0{number}\0"
+        foreign = (path for path, text in _texts(data, ()) if "\0" in text and path not in later)
+        _refuse(dict.fromkeys(foreign, "holds the character NUL; expected text"), positions, within)
+    _mark(data, later)
     known, inside = _known(data, {path: text for path, text in marked.items() if path not in later}, positions, within)
     return (_opened(known, list(later.values())) if later else known), inside | later.keys()
+
+
+def _dangling(data: dict[str, Any], marked: Iterable[tuple[Path, str]]) -> Iterator[tuple[Path, str]]:
+    """Those that refer to a key which is not in the config."""
+    costs = _Costs(data)
+    for path, text in marked:
+        if text != MISSING and MARK.fullmatch(_at(data, path)) is None and _well_formed(text) and costs.absent(path) is not None:
+            yield path, text
+
+
+def _mark(data: dict[str, Any], later: Mapping[Path, object]) -> None:
+    for number, path in enumerate(later):
+        _at(data, path[:-1])[path[-1]] = f"\0{number}\0"
 
 
 def _needs_resolver(text: str) -> bool:
     return any(resolver for _, resolver in _references(text)) or bool(DYNAMIC.search(text) and ":" in text)
 
 
-def _opened(value: Any, texts: Sequence[str]) -> Any:
+def _opened(value: Any, later: Sequence[tuple[Reason, str]]) -> Any:
     """`value` with Unresolved in place of every text that holds a mark."""
     if isinstance(value, dict):
-        return {key: _opened(item, texts) for key, item in value.items()}
+        return {key: _opened(item, later) for key, item in value.items()}
     if isinstance(value, list):
-        return [_opened(item, texts) for item in value]
-    inside = [texts[int(number)] for number in MARK.findall(value)] if isinstance(value, str) else []
+        return [_opened(item, later) for item in value]
+    inside = [later[int(number)] for number in MARK.findall(value)] if isinstance(value, str) else []
     if not inside:
         return value
+    reason, text = inside[0]
     # within a longer text it is cut short, since a long one may be referred to very often
-    spelled = inside[0] if MARK.fullmatch(value) else MARK.sub(lambda match: shorten(texts[int(match[1])]), value)
-    return Unresolved(spelled, inside[0], "resolver")
+    spelled = text if MARK.fullmatch(value) else MARK.sub(lambda match: shorten(later[int(match[1])][1]), value)
+    return Unresolved(spelled, text, reason)
 
 
 def _known(
@@ -66,10 +84,7 @@ def _known(
 ) -> tuple[dict[str, Any], frozenset[Path]]:
     """`data` with what is in `marked` resolved, none of which needs a resolver."""
     costs = _Costs(data)
-    try:
-        _refuse({path: problem for path, text in marked.items() if (problem := _refused(path, text, costs))}, positions, within)
-    except RecursionError:
-        raise refusal("too-deep", "The config's ${…} refer to one another in too long a chain.") from None
+    _refuse({path: problem for path, text in marked.items() if (problem := _refused(path, text, costs))}, positions, within)
     if sum(costs.of(path) for path in marked) > MAX_COST:
         raise refusal("too-large", f"The config's ${{…}} may expand to more than {MAX_COST:,} characters.")
     return _evaluated(data, marked, positions, within), frozenset(path for path in marked if _references(marked[path]))
@@ -93,9 +108,6 @@ def _refused(path: Path, text: str, costs: _Costs) -> str | None:
         return "is ???, a value that must be given; expected a value"
     if not _well_formed(text):
         return rf"is {spelled}, which is no ${{key}}; expected ${{key}}, or \${{ for the characters themselves"
-    absent = costs.absent(path)
-    if absent is not None:
-        return f"is {spelled}, but {shorten(repr(absent))} is not in the config; expected a key that is"
     return f"is {spelled}, which refers to itself; expected a value" if costs.circular(path) else None
 
 

@@ -1,4 +1,4 @@
-"""Forms of parallelism and of narrow weights as offers: the least degree or stage that is enough, and what changes the result last."""
+"""Parallelism and narrow weights as offers: the least degree or stage that is enough; what changes the result comes last."""
 
 from __future__ import annotations
 
@@ -31,23 +31,22 @@ def _settled(work: Job, *names: str) -> Spec | None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "parallel", "stage"),
+    ("gpu", "parallel"),
     [
-        ("a6000-48gb", {"gpus": 8, "strategy": "zero1"}, None),  # fits as it is
-        ("t4-16gb", {"gpus": 8, "strategy": "ddp"}, "zero1"),
-        ("t4-16gb", {"gpus": 2, "strategy": "zero2"}, "zero3"),
+        ("a100-40gb", {"gpus": 8, "strategy": "ddp"}),
+        ("rtx3090-24gb", {"gpus": 16, "strategy": "zero1"}),
+        ("a100-40gb", {"gpus": 4, "strategy": "zero1"}),
     ],
 )
-def test_the_first_stage_that_is_enough_is_taken(gpu: str, parallel: dict[str, Any], stage: str | None) -> None:
-    work = _job(gpu, parallel=parallel)
+def test_the_first_stage_that_is_enough_is_taken(gpu: str, parallel: dict[str, Any]) -> None:
+    work = _job(gpu, name="wan2.2-ti2v-5b", parallel=parallel)
+    search = Search(job=work, threshold=0.7)
+    assert not search.fits(work.spec)
     made = _settled(work, "stage")
     assert made is not None
-    if stage is not None:
-        values = MOVES["stage"].values(work)
-        search = Search(job=work, threshold=0.7)
-        before = values[: values.index(made.parallel.strategy)]
-        assert made.parallel.strategy in values
-        assert not any(search.fits(MOVES["stage"].apply(work, value)) for value in before)
+    values = MOVES["stage"].values(work)
+    before = values[: values.index(made.parallel.strategy)]
+    assert not any(search.fits(MOVES["stage"].apply(work, value)) for value in before)
 
 
 def test_stages_are_for_optimizers_that_zero_takes() -> None:
@@ -61,7 +60,7 @@ def test_stages_are_for_optimizers_that_zero_takes() -> None:
 
 def test_the_fewest_pipeline_stages_are_taken_and_the_batch_is_kept() -> None:
     work = _job("a100-40gb", LORA, "wan2.1-t2v-14b", parallel={"gpus": 4, "strategy": "ddp"})
-    smaller = _job("rtx4090-24gb", LORA, "wan2.1-t2v-14b", parallel={"gpus": 4, "strategy": "ddp"})
+    smaller = _job("rtx5090-32gb", LORA, "wan2.1-t2v-14b", parallel={"gpus": 4, "strategy": "ddp"})
     assert MOVES["pipeline"].values(work) == [2, 4]
     made = _settled(smaller, "pipeline")
     assert made is not None

@@ -56,7 +56,7 @@ def _size() -> Conversion:
         height, width = (side.read(part) for part in value)
         return height, width
 
-    schema = {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 2, "maxItems": 2}
+    schema = {"type": "array", "items": {"type": ["integer", "string"]}, "minItems": 2, "maxItems": 2}
     return Conversion(name="height width", read=read, write=lambda value, _: list(value), schema=schema)
 
 

@@ -14,7 +14,6 @@ from preflight.finding import ConfigError
 #: Of the class that a config names: the network that is not modelled.
 CLASSES = {
     "WanCausalModel": "causal Wan",
-    "LTX2Model": "the video branch of LTX-2 alone",
     "MiniMaxH3Model": "MiniMax H3",
     "LongCatModel": "LongCat Video",
     "Kandinsky5Model": "Kandinsky 5",
@@ -112,20 +111,25 @@ def shards(run: Draft) -> None:
 
 def frames(run: Draft) -> None:
     """num_latent_t is what is trained; num_frames what is written out in validation and made while preprocessing."""
-    latent = int(run.get("_latents"))
-    run.put("data.frames", (latent - 1) * 4 + 1, like="_latents")
+    latent, step = int(run.get("_latents")), _stride(run)
+    run.put("data.frames", (latent - 1) * step + 1, like="_latents")
     said = run.get("_frames")
-    if said is not None and (said - 1) // 4 + 1 != latent:
-        message = f"{run.origins['_frames']} {said} makes {(said - 1) // 4 + 1} latent frames, and {latent} of them are trained on."
+    if said is not None and (said - 1) // step + 1 != latent:
+        message = f"{run.origins['_frames']} {said} makes {(said - 1) // step + 1} latent frames, and {latent} are trained on."
         run.note("warning", "frames-differ", message, at="_frames")
     run.check()
+
+
+def _stride(run: Draft) -> int:
+    """How many frames the VAE makes one latent frame of."""
+    return 8 if str(run.get("model.name")).lower().startswith("ltx") else 4
 
 
 def inverse(run: Draft, changes: dict[str, object]) -> dict[str, object]:
     """A number of frames is said twice here."""
     if "data.frames" in changes:
         number = int(str(changes["data.frames"]))
-        changes["_latents"] = (number - 1) // 4 + 1
+        changes["_latents"] = (number - 1) // _stride(run) + 1
         if "_frames" in run.settled:
             changes["_frames"] = number
     if "parallel.gpus" in changes and "parallel.shard" in run.origins:

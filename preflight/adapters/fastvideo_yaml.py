@@ -168,6 +168,12 @@ def _attention(run: Draft) -> None:
 
 
 def _method(run: Draft) -> None:
+    ltx = str(run.get("model.name")).startswith("ltx")
+    if ltx and not run.get("_lora"):
+        message = (
+            f"{STUDENT}._target_ LTX2Model trains the video branch and freezes the rest, which is modelled with adapters only."
+        )
+        raise ConfigError(run.document.finding("not-modelled", "error", message, key=f"{STUDENT}._target_"))
     if not run.get("_lora"):
         run.put("train.method", "full", like="_lora")
         if "train.lora.rank" in run.settled:
@@ -176,6 +182,9 @@ def _method(run: Draft) -> None:
         run.drop("train.lora")
         return
     run.put("train.method", "lora", like="_lora")
+    if ltx:
+        message = "the audio branch of LTX-2 is loaded and does not run; it is counted with its own few tokens and adapters."
+        run.note("note", "audio-branch", message, at="model.name")
     if "train.lora.rank" not in run.settled:
         message = f"{STUDENT}.lora.rank is missing, and FastVideo stops without it when lora.enable is true."
         run.findings.append(run.document.finding("missing-key", "error", message, key=f"{STUDENT}.lora"))
@@ -195,13 +204,15 @@ def _method(run: Draft) -> None:
 
 def _phases(run: Draft) -> None:
     """callbacks/validation.py: text encoder and VAE are on the host but for their turn; the size is the training's."""
-    if not isinstance((run.document.data.get("callbacks") or {}).get("validation"), Mapping):
+    callbacks = run.document.data.get("callbacks")
+    callbacks = callbacks if isinstance(callbacks, Mapping) else {}
+    if not isinstance(callbacks.get("validation"), Mapping):
         run.drop("sample")
     else:
         run.assume("sample.every", 100, "callbacks/validation.py: ValidationCallback")
         run.put("sample.guidance", run.get("_guidance", 6.0) > 1, like="_guidance")
         shared.tiling(run)
-    if "ema" in (run.document.data.get("callbacks") or {}):
+    if "ema" in callbacks:
         message = "the moving average is kept in host memory (EMA_FSDP), so it takes nothing of the GPU's."
         run.findings.append(run.document.finding("ema-on-host", "note", message, key="callbacks.ema"))
     run.put("save.final", True)

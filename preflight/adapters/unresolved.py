@@ -38,6 +38,8 @@ def without(document: Document, find: Callable[[tuple[str, ...]], Field | bool])
             open_ = unresolved(value)
             found = find(names) if open_ is not None else None
             if open_ is None or not isinstance(found, Field):
+                if open_ is not None and open_.reason == "absent":
+                    findings.append(_left(document, path, open_))
                 yield name, value
             elif found.convert.name == "boolean" and document.launch is not None and len(path) == 1:
                 findings.append(_further(document, path, open_))  # a switch takes no value: what follows are further flags
@@ -62,11 +64,19 @@ def unresolved(value: Any) -> Unresolved | None:
 def _open(document: Document, path: Path, value: Unresolved, entry: Field) -> Finding:
     key, id_ = dotted(path), "unresolved-value" if document.launch is None else "unresolved-variable"
     if all(name.partition(".")[0] in HARMLESS for name in entry.paths):
-        return document.finding(id_, "note", f"{value.why}, so {key} is left open.", key=path)
+        return _left(document, path, value)
     why = f"which {WHY[value.reason]}" if value == value.variable else f"and {value.why}"
     return document.finding(
         id_, "error", f"{key} is {shorten(value)}, {why}: pass --set {key}=VALUE.", key=path, fix=f"--set {key}=VALUE"
     )
+
+
+def _left(document: Document, path: Path, value: Unresolved) -> Finding:
+    """A value that no memory depends on; one that refers to nothing still stops the trainer as it starts."""
+    id_, key = "unresolved-value" if document.launch is None else "unresolved-variable", dotted(path)
+    if value.reason == "absent":
+        return document.finding(id_, "warning", f"{key} is {shorten(value)}, which {WHY['absent']}.", key=path)
+    return document.finding(id_, "note", f"{value.why}, so {key} is left open.", key=path)
 
 
 def _further(document: Document, path: Path, value: Unresolved) -> Finding:

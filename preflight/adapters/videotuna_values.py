@@ -82,28 +82,44 @@ def _deepspeed(params: Mapping[str, Any]) -> dict[str, Any]:
     """DeepSpeedStrategy's arguments; with a `config` all others are left aside, and DeepSpeed's own defaults hold."""
     config = params.get("config")
     if not isinstance(config, Mapping):
-        stage = params.get("stage", 2)
-        stage = stage if stage in (0, 1, 2, 3) else 2
-        own = {f"zero.{name}": params[name] for name in ZERO_3 if name in params}
+        stage = _stage(params.get("stage", 2))
         return {
             "stage": stage,
-            "optimizer": bool(params.get("offload_optimizer")),
-            "parameters": bool(params.get("offload_parameters")),
+            "optimizer": params.get("offload_optimizer") is True,
+            "parameters": params.get("offload_parameters") is True,
             **_buckets(stage),
-            **own,
+            **_sizes(params),
         }
     zero = config.get("zero_optimization")
     zero = zero if isinstance(zero, Mapping) else {}
-    stage = zero.get("stage", 0)
-    named = {name: zero[name] for name in ZERO_3 if name in zero and zero[name] != "auto"}
     half = {word: _on(config, word) for word in ("bf16", "fp16")}
     return {
-        "stage": stage if stage in (0, 1, 2, 3) else 0,
+        "stage": _stage(zero.get("stage", 0)),
         "optimizer": _away(zero, "offload_optimizer"),
         "parameters": _away(zero, "offload_param"),
-        **{f"zero.{name}": value for name, value in named.items()},
+        **_sizes(zero),
         **{word: on for word, on in half.items() if on is not None},
     }
+
+
+def _stage(value: Any) -> int:
+    if isinstance(value, bool) or value not in (0, 1, 2, 3):
+        raise RefusedError("a stage from 0 to 3 in DeepSpeed's settings")
+    return int(value)
+
+
+def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ZERO_3 that `settings` has; DeepSpeed leaves what is "auto" to itself."""
+    found: dict[str, Any] = {}
+    for name, usual in ZERO_3.items():
+        value = settings.get(name)
+        if value in (None, "auto"):
+            continue
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 10**15
+        if not (isinstance(value, bool) if isinstance(usual, bool) else number):
+            raise RefusedError(f"{'true or false' if isinstance(usual, bool) else 'a number of elements'} for {name}")
+        found[f"zero.{name}"] = value if isinstance(usual, bool) else int(value)
+    return found
 
 
 def _on(config: Mapping[str, Any], word: str) -> bool | None:

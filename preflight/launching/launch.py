@@ -9,13 +9,14 @@ from typing import Any, Literal, NamedTuple
 from preflight.finding import Finding
 
 Launcher = Literal["accelerate", "torchrun", "deepspeed", "python"]
-Reason = Literal["unset", "command", "condition", "resolver"]
+Reason = Literal["unset", "command", "condition", "resolver", "absent"]
 
 WHY: Mapping[Reason, str] = {
     "unset": "is not set in this file",
     "command": "is known only where the script runs",
     "condition": "depends on a condition that only the machine decides",
     "resolver": "is only known where the training runs",
+    "absent": "refers to a key that is not in the config",
 }
 
 

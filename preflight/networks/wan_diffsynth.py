@@ -84,8 +84,9 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
 def _rotate(x: Tensor, freqs: Tensor, heads: int) -> Tensor:
     """rope_apply."""
     batch, tokens, dim = x.shape
-    wide = view_as_complex(x.to("fp64").view(batch, tokens, heads, dim // heads // 2, 2))
-    return view_as_real(wide * freqs).view(batch, tokens, dim).to(x.dtype)
+    turned = view_as_complex(x.to("fp64").view(batch, tokens, heads, dim // heads // 2, 2))
+    turned = view_as_real(turned * freqs).view(batch, tokens, dim)
+    return turned.to(x.dtype)
 
 
 class DiTBlock(Module):
@@ -196,6 +197,7 @@ class WanModel(Network):
 
     def forward(self, latents: Tensor, context: Tensor, y: Tensor | None, image: Tensor | None) -> Tensor:
         """model_fn_wan_video."""
+        latents.tape.sends_every_input = True  # gradient_checkpoint.py: save_on_cpu around each block's checkpoint
         tape, (batch, _, *size) = latents.tape, latents.shape
         frames, height, width = (n // p for n, p in zip(size, self.patch, strict=True))
         tokens = frames * height * width

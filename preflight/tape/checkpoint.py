@@ -6,7 +6,7 @@ because nothing used its result, is made again but not kept.
 
 Where the tape sends inputs away, the first argument (the hidden state) waits in host memory and comes back for the second run: the
 `Unsloth_Offloaded_Gradient_Checkpointer` of tdrussell/diffusion-pipe utils/unsloth_utils.py, which leaves the others on the GPU.
-torch's save_on_cpu around a checkpoint sends those too, which all blocks share.
+torch's save_on_cpu around a checkpoint sends every one of them, for each block anew, and what comes back stays for the second run.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ class Frame:
     __slots__ = ("arguments", "autocast", "function", "recovered", "replaying", "slots", "tape")
 
     def __init__(self, tape: Tape, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        first, *others = arguments
-        if tape.sends_inputs_away and isinstance(first, Tensor):
-            first = Away(first)
-        self.tape, self.function, self.arguments = tape, function, (first, *others)
+        sent = 0 if not tape.sends_inputs_away else len(arguments) if tape.sends_every_input else 1
+        self.tape, self.function = tape, function
+        self.arguments = tuple(Away(x) if i < sent and isinstance(x, Tensor) else x for i, x in enumerate(arguments))
         self.autocast = tape.autocast
         self.slots: list[ref[Slot]] = []
         self.recovered: list[tuple[Any, ...] | None] = []
@@ -72,13 +71,15 @@ class Frame:
 
     def _run_again(self) -> None:
         tape = self.tape
-        # what comes back stays until the backward pass through this call is over, as the local variable of Unsloth's backward does
-        self.arguments = tuple(x.detach_like() if isinstance(x, Away) else x for x in self.arguments)
+        arguments = tuple(x.detach_like() if isinstance(x, Away) else x for x in self.arguments)
+        if not tape.sends_every_input:
+            # stays until the backward pass through this call is over, as the local variable of Unsloth's backward does
+            self.arguments = arguments
         grad_enabled, frame = tape.grad_enabled, tape.frame
         tape.grad_enabled, tape.frame, self.replaying = True, self, True
         try:
             with tape.autocasting(self.autocast):
-                self.function(*(x.detach_like() if isinstance(x, Tensor) else x for x in self.arguments))
+                self.function(*(x.detach_like() if isinstance(x, Tensor) else x for x in arguments))
         except _EnoughRecomputed:
             pass
         finally:

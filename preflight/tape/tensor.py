@@ -231,6 +231,7 @@ class Tape:
         self.parallel = Parallel()
         self.use_reentrant = False  # how checkpoints run again (reentrant.py)
         self.sends_inputs_away, self.away = False, 0  # whether checkpoints' inputs wait in host memory, and how many bytes do
+        self.sends_every_input = False  # not the hidden state alone, where they do
         self.flops: Flops | None = None  # counts operations where somebody asks for them
         self._count = 0
 

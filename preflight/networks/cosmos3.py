@@ -1,0 +1,1 @@
+"""Cosmos 3 transformers (being written)."""

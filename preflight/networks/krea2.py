@@ -1,0 +1,1 @@
+"""Krea 2 transformers (being written)."""
