@@ -83,8 +83,7 @@ def _models() -> Iterator[dict[str, Any]]:
 
 def _adapters() -> Iterator[dict[str, Any]]:
     for name in adapters.names():
-        table = adapters.by_name(name).table
-        keys = [_key(entry) for entry in table.fields] if table is not None else []
+        keys = [_key(entry) for table in adapters.by_name(name).tables for entry in table.fields]
         yield {"id": name, "reads": adapters.documentation(name).partition("\n")[0], "keys": keys}
 
 

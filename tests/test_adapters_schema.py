@@ -12,27 +12,7 @@ import pytest
 import yaml
 
 from preflight import document, schema
-from preflight.adapters import (
-    ai_toolkit,
-    basicsr,
-    cogvideo_sat,
-    diffsr,
-    diffsynth,
-    diffusion_pipe_table,
-    fastvideo_yaml,
-    finetrainers,
-    hunyuandit,
-    kohya_table,
-    ltx_trainer,
-    musubi_table,
-    neuraloperator,
-    resshift,
-    simpletuner,
-    sr3,
-    videotuna_table,
-    videox_fun,
-    wan_lora,
-)
+from preflight.adapters import ADAPTERS, by_name
 from preflight.adapters.conversions import SILENT
 from preflight.adapters.table import Table
 from preflight.position import dotted
@@ -60,27 +40,7 @@ TITLES = {
     "fastvideo": "FastVideo: the blocks models, method, training and callbacks; unknown keys are allowed",
     "videotuna": "VideoTuna: the blocks flow and train, or model, data and lightning; unknown keys are allowed",
 }
-TABLES = {
-    "videox-fun": videox_fun.TABLE,
-    "diffsynth": diffsynth.TABLE,
-    "finetrainers": finetrainers.TABLE,
-    "diffusion-pipe": diffusion_pipe_table.TABLE,
-    "wan-lora": wan_lora.TABLE,
-    "diffsr": diffsr.TABLE,
-    "hunyuandit": hunyuandit.TABLE,
-    "sr3": sr3.TABLE,
-    "resshift": resshift.TABLE,
-    "basicsr": basicsr.TABLE,
-    "neuraloperator": neuraloperator.TABLE,
-    "simpletuner": simpletuner.TABLE,
-    "ltx-trainer": ltx_trainer.TABLE,
-    "ai-toolkit": ai_toolkit.TABLE,
-    "musubi": musubi_table.TABLE,
-    "kohya": kohya_table.TABLE,
-    "cogvideo": cogvideo_sat.TABLE,
-    "fastvideo": fastvideo_yaml.TABLE,
-    "videotuna": videotuna_table.TABLE,
-}
+TABLES = {name: by_name(name).tables[0] for name in ADAPTERS if by_name(name).tables}
 
 
 def or_null(fragment: dict[str, Any]) -> dict[str, Any]:

@@ -161,4 +161,4 @@ def read(document: Document) -> Reading:
     return run.reading(inverse)
 
 
-ADAPTER = Adapter(name="ai-toolkit", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="ai-toolkit", matches=matches, read=read, tables=(TABLE,))

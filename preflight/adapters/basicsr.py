@@ -256,4 +256,4 @@ def _nonsense(run: Draft) -> None:
         run.note("error", "factor-mismatch", message, at="model.dims.network_d", fix=f"network_d.input_size: {side}")
 
 
-ADAPTER = Adapter(name="basicsr", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="basicsr", matches=matches, read=read, tables=(TABLE,))

@@ -33,4 +33,4 @@ def read(document: Document) -> Reading:
     return cogvideo_sat.read(document)
 
 
-ADAPTER = Adapter(name="cogvideo", matches=matches, read=read)
+ADAPTER = Adapter(name="cogvideo", matches=matches, read=read, tables=(cogvideo_sat.TABLE, cogvideo_finetune.TABLE))

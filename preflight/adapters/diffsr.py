@@ -290,4 +290,4 @@ def _nonsense(run: Draft) -> None:
         run.note("error", "factor-mismatch", message, at=at)
 
 
-ADAPTER = Adapter(name="diffsr", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="diffsr", matches=matches, read=read, tables=(TABLE,))

@@ -273,4 +273,4 @@ def _inverse(run: Draft, changes: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-ADAPTER = Adapter(name="diffsynth", matches=matches, read=read)
+ADAPTER = Adapter(name="diffsynth", matches=matches, read=read, tables=(TABLE,))

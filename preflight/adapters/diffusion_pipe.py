@@ -295,4 +295,4 @@ def _inverse(run: Draft, kind: Kind, bucket: sizes.Bucket, changes: dict[str, An
     return changes
 
 
-ADAPTER = Adapter(name="diffusion-pipe", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="diffusion-pipe", matches=matches, read=read, tables=(TABLE,))

@@ -21,4 +21,4 @@ def read(document: Document) -> Reading:
     return fastvideo_flags.read(document) if document.launch is not None else fastvideo_yaml.read(document)
 
 
-ADAPTER = Adapter(name="fastvideo", matches=matches, read=read)
+ADAPTER = Adapter(name="fastvideo", matches=matches, read=read, tables=(fastvideo_yaml.TABLE, fastvideo_flags.TABLE))

@@ -159,4 +159,4 @@ def read(document: Document) -> Reading:
     return run.reading(partial(finetrainers_run.inverse, run))
 
 
-ADAPTER = Adapter(name="finetrainers", matches=matches, read=read)
+ADAPTER = Adapter(name="finetrainers", matches=matches, read=read, tables=(TABLE,))

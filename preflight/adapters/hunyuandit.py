@@ -343,4 +343,4 @@ def _inverse(changes: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-ADAPTER = Adapter(name="hunyuandit", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="hunyuandit", matches=matches, read=read, tables=(TABLE,))

@@ -103,4 +103,4 @@ def _model(run: Draft, kind: Kind, *, guessed: bool) -> None:
         run.note("warning", "model-assumed", message, at="paths.model")
 
 
-ADAPTER = Adapter(name="kohya", matches=matches, read=read)
+ADAPTER = Adapter(name="kohya", matches=matches, read=read, tables=(TABLE,))

@@ -230,4 +230,4 @@ def _phases(run: Draft) -> None:
     run.put("save.final", True)
 
 
-ADAPTER = Adapter(name="ltx-trainer", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="ltx-trainer", matches=matches, read=read, tables=(TABLE,))

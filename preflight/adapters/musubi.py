@@ -171,4 +171,4 @@ def _spell(reading: Reading, bucket: Bucket, length: str, changes: Mapping[str, 
     return answer
 
 
-ADAPTER = Adapter(name="musubi", matches=matches, read=read)
+ADAPTER = Adapter(name="musubi", matches=matches, read=read, tables=(TABLE,))

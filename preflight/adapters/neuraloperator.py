@@ -218,4 +218,4 @@ def _fixed(run: Draft) -> None:
     run.assume("sample.every_epochs", 1, "training/trainer.py: eval_interval")
 
 
-ADAPTER = Adapter(name="neuraloperator", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="neuraloperator", matches=matches, read=read, tables=(TABLE,))

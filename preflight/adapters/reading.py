@@ -40,10 +40,11 @@ class Reading:
 class Adapter:
     """One trainer's format. `read` raises ConfigError with a finding for each value that cannot be understood.
 
-    `table` is what `preflight list adapters -v` shows of it: the keys, what they mean, and the trainer's defaults.
+    `tables` are what `preflight list adapters -v` shows of it: the keys, what they mean, and the trainer's defaults. The first is
+    that of its files, from which their schema is written.
     """
 
     name: str
     matches: Callable[[Document], bool]
     read: Callable[[Document], Reading]
-    table: Table | None = None
+    tables: tuple[Table, ...] = ()

@@ -235,4 +235,4 @@ def _fixed(run: Draft) -> None:
         run.note("warning", "compiled", message, at="_compiled")
 
 
-ADAPTER = Adapter(name="resshift", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="resshift", matches=matches, read=read, tables=(TABLE,))

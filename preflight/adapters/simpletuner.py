@@ -170,4 +170,4 @@ def _dropped(run: Draft, names: list[str]) -> None:
             run.findings.append(run.document.finding("text-false", "warning", message, key=name, fix=fix))
 
 
-ADAPTER = Adapter(name="simpletuner", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="simpletuner", matches=matches, read=read, tables=(TABLE,))

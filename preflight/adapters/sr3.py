@@ -204,4 +204,4 @@ def _nonsense(run: Draft) -> None:
         run.note("error", "uneven-grid", message, at="data.height")
 
 
-ADAPTER = Adapter(name="sr3", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="sr3", matches=matches, read=read, tables=(TABLE,))

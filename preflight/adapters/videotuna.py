@@ -238,4 +238,4 @@ def _inverse(run: Draft, changes: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-ADAPTER = Adapter(name="videotuna", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="videotuna", matches=matches, read=read, tables=(TABLE,))

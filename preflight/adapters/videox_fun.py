@@ -186,4 +186,4 @@ def _inverse(changes: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-ADAPTER = Adapter(name="videox-fun", matches=matches, read=read)
+ADAPTER = Adapter(name="videox-fun", matches=matches, read=read, tables=(TABLE,))

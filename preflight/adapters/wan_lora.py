@@ -295,4 +295,4 @@ def _remarks(run: Draft) -> None:
         run.note("warning", "t5-fsdp", "sharding of T5 is not counted: a whole T5 is, on every GPU.", at="_t5_fsdp")
 
 
-ADAPTER = Adapter(name="wan-lora", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="wan-lora", matches=matches, read=read, tables=(TABLE,))

@@ -38,4 +38,4 @@ def read(document: Document) -> Reading:
     return run.reading()
 
 
-ADAPTER = Adapter(name="example-trainer", matches=matches, read=read, table=TABLE)
+ADAPTER = Adapter(name="example-trainer", matches=matches, read=read, tables=(TABLE,))
