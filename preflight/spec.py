@@ -25,7 +25,7 @@ class Model:
 
     name: str
     experts: Literal["one", "both", "swapped"] = "one"
-    code: Literal["musubi", "diffsynth"] | None = None
+    code: Literal["musubi", "diffsynth", "videox"] | None = None
     dims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -35,6 +35,7 @@ class Lora:
 
     `shared`: one adapter serves both experts of a network that has two. With a `factor` the adapters are Kronecker products (LoKr):
     each side of a layer is split by it, by -1 as evenly as it goes. `code`: whose forward pass of an adapter runs; null: peft's.
+    `sharded`: whether fsdp divides them as it does the network, or every GPU has them whole.
     """
 
     rank: int
@@ -45,6 +46,7 @@ class Lora:
     dropout: float = 0.0
     dtype: Dtype = "fp32"
     shared: bool = False
+    sharded: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +60,19 @@ class Optimizer:
     bits: Literal[8, 16, 32] = 32
     fused: bool = False
     momentum: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distillation:
+    """Networks beside the one that trains, the student: catalog ids, of weights and sharded as the student is.
+
+    The `teacher` is frozen and only asked; with `cached` it writes its answers down first and leaves before training begins. The
+    `critic` (the fake score of distribution matching distillation) learns what the student makes, with an optimizer of its own.
+    """
+
+    teacher: str | None = None
+    critic: str | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +95,7 @@ class Train:
     ema_dtype: Dtype | None = None
     zero_grad: Literal["after-step", "before-backward"] = "after-step"
     attention: Literal["torch", "flash-attn"] = "torch"
+    distillation: Distillation | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

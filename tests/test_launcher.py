@@ -134,16 +134,31 @@ def test_a_trainers_own_flag_may_name_deepspeeds_file(tmp_path: Path) -> None:
     assert (launched.engine, launched.mixed_precision, launched.batch) == (True, "fp16", 2)
 
 
+#: What accelerate tells FSDP of its own accord.
+FIRST = {
+    "parallel.strategy": "fsdp",
+    "parallel.fsdp_version": 1,
+    "parallel.backward_prefetch": "none",
+    "parallel.use_orig_params": True,
+}
+
+
 @pytest.mark.parametrize(
     ("fsdp", "expected"),
     [
-        ({}, {"parallel.strategy": "fsdp", "parallel.reshard": True}),
-        ({"fsdp_sharding_strategy": "SHARD_GRAD_OP"}, {"parallel.strategy": "fsdp"}),
-        ({"fsdp_sharding_strategy": 1}, {"parallel.strategy": "fsdp", "parallel.reshard": True}),
+        ({}, {**FIRST, "parallel.reshard": True}),
+        ({"fsdp_sharding_strategy": "SHARD_GRAD_OP"}, FIRST),
+        ({"fsdp_sharding_strategy": 1}, {**FIRST, "parallel.reshard": True}),
         ({"fsdp_sharding_strategy": "NO_SHARD"}, {"parallel.strategy": "ddp"}),
-        ({"fsdp_sharding_strategy": "HYBRID_SHARD"}, {"parallel.strategy": "fsdp", "parallel.reshard": True, "parallel.shard": 4}),
-        ({"fsdp_version": 2, "fsdp_reshard_after_forward": False}, {"parallel.strategy": "fsdp"}),
-        ({"offload_params": True}, {"parallel.strategy": "fsdp", "parallel.reshard": True, "offload.parameters": True}),
+        ({"fsdp_sharding_strategy": "HYBRID_SHARD"}, {**FIRST, "parallel.reshard": True, "parallel.shard": 4}),
+        ({"fsdp_version": 1, "fsdp_reshard_after_forward": False}, {**FIRST, "parallel.reshard": True}),
+        ({"fsdp_version": 2, "fsdp_reshard_after_forward": False}, {"parallel.strategy": "fsdp", "parallel.fsdp_version": 2}),
+        ({"offload_params": True}, {**FIRST, "parallel.reshard": True, "offload.parameters": True}),
+        (
+            {"fsdp_backward_prefetch": "BACKWARD_PRE", "fsdp_forward_prefetch": True, "fsdp_use_orig_params": False},
+            {"parallel.strategy": "fsdp", "parallel.fsdp_version": 1, "parallel.backward_prefetch": "pre",
+             "parallel.forward_prefetch": True, "parallel.reshard": True},
+        ),
     ],
 )
 def test_fsdp_is_as_its_strategy_says(tmp_path: Path, fsdp: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -157,6 +172,8 @@ def test_fsdp_by_flags_computes_and_reduces_in_the_mixed_precision(tmp_path: Pat
     run, launched = draft(tmp_path, command + " --gradient_checkpointing")
     assert (run.get("parallel.compute"), run.get("parallel.reduce"), launched.mixed_precision) == ("bf16", "bf16", "bf16")
     assert run.origins["parallel.strategy"] == "launcher.--use_fsdp"
+    assert (run.get("parallel.fsdp_version"), run.origins["parallel.fsdp_version"]) == (2, "launcher.--fsdp_version")
+    assert "parallel.backward_prefetch" not in run.settled
 
 
 def test_a_file_that_the_script_writes_itself_is_read(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def _network(row: Row) -> dict[str, Any]:
         targets = row.get("targets", ["to_q", "to_k", "to_v", "to_out.0"])
         dtype = row.get("trainable_dtype") or row["weights_dtype"]
         train["lora"] = {"rank": row["rank"], "alpha": row["rank"], "targets": targets, "dtype": dtype}
+        train["lora"]["code"] = row.get("lora_code")
     data = {"height": row["height"], "width": row["width"], "frames": row.get("frames", 1)}
     tokens = row.get("text_tokens") or next((n for word, n in _TEXT_TOKENS.items() if row["model"].startswith(word)), None)
     if tokens is not None:

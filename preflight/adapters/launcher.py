@@ -190,17 +190,19 @@ def _auto(run: Draft, what: str) -> bool:
 
 
 def _fsdp_strategy(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001
-    """Accelerate's plugin: FULL_SHARD, or with FSDP2 whatever reshard_after_forward says, whose default is true."""
-    second = run.get("_launcher.version") == 2
+    """Accelerate's plugin: FULL_SHARD, or with FSDP2 whatever reshard_after_forward says, whose default is true.
+
+    For FSDP 1 launch.py always says a sharding strategy, which goes before reshard_after_forward (utils/launch.py, accelerator.py).
+    """
+    second = run.get("_launcher.version", 1) == 2
     said = "_launcher.reshard_after_forward" if second else "_launcher.sharding_strategy"
-    if said not in run.settled and "_launcher.reshard_after_forward" in run.settled:
-        said = "_launcher.reshard_after_forward"
     how = run.get(said, "full_shard")
     whole = how == "no_shard" and not second
     run.put("parallel.strategy", "ddp" if whole else "fsdp", like="_launcher.use_fsdp" if "_launcher.use_fsdp" in run.origins
             else "_launcher.kind")  # fmt: skip
     if whole:
         return
+    _flat(run, second=second)
     run.put("parallel.reshard", how not in (False, "shard_grad_op", "hybrid_shard_zero2"), like=said)
     if str(how).startswith("hybrid"):
         run.put("parallel.shard", max(1, gpus // int(run.get("parallel.nodes", 1))), like=said)
@@ -210,6 +212,22 @@ def _fsdp_strategy(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: A
             run.put(path, "fp16" if precision == "fp16" else "bf16", like="_launcher.mixed_precision")
     if run.get("_launcher.offload_params"):
         run.put("offload.parameters", True, like="_launcher.offload_params")
+
+
+#: Arguments of FSDP 1, and what `accelerate launch` passes on without them (commands/launch.py; NO_PREFETCH: the plugin's own).
+FLAT = {"backward_prefetch": "none", "forward_prefetch": False, "use_orig_params": True}
+
+
+def _flat(run: Draft, *, second: bool) -> None:
+    """The version of FSDP, accelerate's first unless it is told, and what only that one heeds."""
+    settings = {"fsdp_version": ("version", 1), **({} if second else {name: (name, value) for name, value in FLAT.items()})}
+    for name, (own, default) in settings.items():
+        if f"parallel.{name}" in run.settled:
+            continue
+        if f"_launcher.{own}" in run.settled:
+            run.put(f"parallel.{name}", run.get(f"_launcher.{own}"), like=f"_launcher.{own}")
+        else:
+            run.assume(f"parallel.{name}", default, f"{ACCELERATE}: --fsdp_{own}")
 
 
 STRATEGIES: Mapping[str, Callable[[Draft, int, bool], None]] = {"deepspeed": _deepspeed, "fsdp": _fsdp_strategy}

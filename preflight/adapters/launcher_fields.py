@@ -22,6 +22,8 @@ SHARDING = {
     "1": "full_shard", "2": "shard_grad_op", "3": "no_shard", "4": "hybrid_shard", "5": "hybrid_shard_zero2",
     **{name: name for name in ("full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2")},
 }  # fmt: skip
+#: The same of its prefetch policies (FSDP_BACKWARD_PREFETCH).
+PREFETCH = {"backward_pre": "pre", "backward_post": "post", "no_prefetch": "none", "1": "pre", "2": "post"}
 
 PROCESSES, STAGE = whole(1, RANKS), choice("a ZeRO stage", {"0": 0, "1": 1, "2": 2, "3": 3})
 
@@ -65,6 +67,9 @@ FIELDS: tuple[Field, ...] = (
     *_fsdp("sharding_strategy", choice("a sharding strategy", SHARDING)),
     *_fsdp("reshard_after_forward", choice("true, false or a sharding strategy", {"true": True, "false": False, "no": False,
                                                                                   **SHARDING})),
+    *_fsdp("backward_prefetch", choice("a prefetch policy", PREFETCH)),
+    *_fsdp("forward_prefetch", flag()),
+    *_fsdp("use_orig_params", flag()),
     *_fsdp("offload_params", flag()),
     *_fsdp("activation_checkpointing", flag()),
     *_setting("context_parallel", PROCESSES, "parallelism_config_cp_size", group="parallelism_config."),

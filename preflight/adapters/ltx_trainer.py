@@ -195,7 +195,11 @@ def _precision(run: Draft) -> None:
 
 def _sharded(run: Draft) -> None:
     """trainer.py, _prepare_models_for_training: under FSDP the frozen network is float32 too, as its adapters are."""
-    if run.get("parallel.strategy") == "fsdp" and run.get("train.method") == "lora":
+    if run.get("parallel.strategy") != "fsdp":
+        return
+    run.assume("parallel.fsdp_version", 1, "configs/accelerate/fsdp.yaml: fsdp_version")
+    run.assume("parallel.backward_prefetch", "pre", "configs/accelerate/fsdp.yaml: fsdp_backward_prefetch")
+    if run.get("train.method") == "lora":
         run.put("precision.weights", "fp32", like="parallel.strategy")
 
 

@@ -38,6 +38,8 @@ def _parallel(run: Draft) -> None:
         run.assume("parallel.gpus", group, source)
     if "_launcher.use_fsdp" in run.settled:
         run.put("_launcher.version", run.get("_fsdp_version", 2), like="_fsdp_version")
+        if run.get("_fsdp_version") == 1:  # trainer.py makes the plugin itself, which has it false
+            run.put("_launcher.use_orig_params", False, like="_fsdp_version")
     if isinstance(run.document.data.get(launcher.DEEPSPEED), Mapping):
         run.settled["_launcher.use_deepspeed"] = True
     mixed = run.get("_mixed")

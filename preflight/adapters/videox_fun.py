@@ -1,7 +1,7 @@
 """VideoX-Fun: the launch of a train.py or train_lora.py under scripts/wan*, for Wan 2.1, Wan 2.1 Fun and Wan 2.2.
 
 Flags and defaults are those of scripts/wan2.1_fun/train_lora.py and train.py of github.com/aigc-apps/VideoX-Fun, commit 804a425.
-The network is videox_fun/models/wan_transformer3d.py, which keeps its modulation in the weights' dtype, as DiffSynth-Studio's does.
+The network is videox_fun/models/wan_transformer3d.py, and without --use_peft_lora adapters are those of utils/lora_utils.py.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _model(run: Draft, program: str) -> None:
         run.note("error", "not-modelled", f"{name} in VideoX-Fun's trainers is not modelled.", at="_model")
     run.check()
     run.put("model.name", name, like="_model")
-    run.put("model.code", "diffsynth")
+    run.put("model.code", "videox")
     if name == "wan2.2-ti2v-5b" and run.get("_mode") != "normal":
         run.put("model.dims.token_timesteps", True, like="_mode")
 

@@ -46,6 +46,8 @@ def method(run: Draft) -> None:
     if lora:
         run.put("train.ema", False)
         run.put("train.lora.targets", _targets(run), like="_targets")
+        if not run.get("_peft"):
+            run.put("train.lora.code", "ai-toolkit")  # LoRAModule.forward scales and adds in the same order
         run.assumed.pop("train.ema", None)
         if not run.get("train.lora.alpha"):
             run.put("train.lora.alpha", run.get("train.lora.rank"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from preflight import catalog
 from preflight.job import Job
 from preflight.memory import experts, overhead
+from preflight.memory.distillation import Moment, Role, Roles, moments, roles
 from preflight.memory.encoders import encoders_bytes
 from preflight.memory.model import Model
 from preflight.memory.optimizer import Optimizer, optimizer
@@ -22,9 +23,11 @@ from preflight.tape.meter import Size, rounded
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resident:
-    """Bytes on the GPU between steps, by what they are."""
+    """Bytes on the GPU between steps, by what they are; `teacher` and `critic` are the weights of networks beside the one trained."""
 
     network: int = 0
+    teacher: int = 0
+    critic: int = 0
     adapters: int = 0
     optimizer: int = 0
     encoders: Mapping[str, int] = field(default_factory=dict)
@@ -33,8 +36,8 @@ class Resident:
 
     @property
     def weights(self) -> int:
-        """Network, encoders and EMA copy."""
-        return self.network + sum(self.encoders.values()) + self.ema
+        """Networks, encoders and EMA copy."""
+        return self.network + self.teacher + self.critic + sum(self.encoders.values()) + self.ema
 
     @property
     def total(self) -> int:
@@ -67,7 +70,7 @@ class Budget:
     `allocated` is what torch's allocator hands out at the step's peak; `reserved` adds fragmentation and kernel workspaces.
     `kept_gradients` are those that the trainer leaves in place between steps, `away` what of the step waits in host memory.
     `activations` is the highest sum of saved tensors and transients in the step's forward and backward pass, `gathered` those
-    weights of other ranks in it that the walk does not gather itself. `layout` is where its blocks lie in the allocator's segments.
+    weights of other ranks in it that the walk does not gather itself. `beside` are networks beside the one trained. `layout` is where its blocks lie in the allocator's segments.
     """
 
     resident: Resident
@@ -77,6 +80,7 @@ class Budget:
     kept_gradients: Size
     away: Size = 0
     gathered: int = 0
+    beside: Roles = field(default_factory=Roles)
     layout: Layout | None = None
 
     @property
@@ -124,26 +128,23 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
 
     Raises ConfigError for an optimizer or a form of parallelism that is not modelled.
     """
-    share = rank(job, model)
+    share, beside = rank(job, model), roles(job)
     states = optimizer(job, share)
-    resident = residents(job, model, states)
+    resident = residents(job, model, states, beside)
     step = walk(job, model, shape)
     gathered = _gathered(job, model, share)
-    peaks = [
-        _peak(resident, step.forward.peak + gathered, step.forward.gradients_at_peak),
-        _peak(resident, step.backward.peak + gathered, step.backward.gradients_at_peak),
-        _updating(job, resident, step, states),
-    ]
-    worst = _worst(peaks)
-    inside = resident.total + gathered + largest(step.forward.inside, step.backward.inside)
+    found = list(moments(job, model, beside, step, states, shape or job.shape))
+    worst = _worst([_peak(resident, moment, gathered) for moment in found])
+    inside = resident.total + gathered + largest(*(moment.inside for moment in found))
     return Budget(
         resident=resident,
         step=replace(worst, workspace=largest(worst.allocated, inside) - worst.allocated),
-        activations=largest(step.forward.activations, step.backward.activations) + gathered,
+        activations=largest(*(moment.activations for moment in found)) + gathered,
         cublas=overhead.cublas_workspace(job.gpu),
         away=step.away,
         gathered=gathered,
-        kept_gradients=step.left if _keeps_gradients(job) else 0,
+        kept_gradients=found[-1].gradients if _keeps_gradients(job) else 0,
+        beside=beside,
         layout=Layout(job=job, model=model, shape=shape or job.shape, resident=resident, states=states, step=step)
         if can_lay_out(job)
         else None,
@@ -162,17 +163,23 @@ def _keeps_gradients(job: Job) -> bool:
     return flat or job.spec.train.zero_grad == "before-backward"
 
 
-def residents(job: Job, model: Model, states: Optimizer) -> Resident:
+def residents(job: Job, model: Model, states: Optimizer, beside: Roles | None = None) -> Resident:
     """What stays on the GPU between steps, after sharding and offload."""
     spec, share = job.spec, rank(job, model)
     trained, frozen = share.trained, share.frozen
     swapped = min(spec.offload.blocks * share.block, frozen)
     network = frozen - swapped if model.adapters else frozen - swapped + trained
     updated = experts.trained(spec)
+    distillation, beside = spec.train.distillation, beside or roles(job)
+    critic = beside.critic
+    stays = distillation is not None and not distillation.cached
+    kept = (states.states + states.master) * updated
     return Resident(
         network=network * experts.on_gpu(spec),
+        teacher=_weights(beside.teacher) if stays else 0,
+        critic=_weights(critic),
         adapters=trained * updated if model.adapters else 0,
-        optimizer=0 if spec.offload.optimizer else (states.states + states.master) * updated,
+        optimizer=0 if spec.offload.optimizer else kept + (critic.states.states + critic.states.master if critic else 0),
         encoders=_encoders(job),
         ema=_averaged(spec.train.ema_dtype, model) * updated if spec.train.ema else 0,
         buckets=share.buffers * updated,
@@ -211,13 +218,19 @@ def _gathered(job: Job, model: Model, share: Rank) -> int:
     return share.gathered or (MOVED_BLOCKS * model.block_bytes if moved else 0)
 
 
-def _peak(resident: Resident, live: Size, gradients: Size) -> Peak:
-    return Peak(allocated=resident.total + live, gradients=gradients, activations=live - gradients)
+def _weights(role: Role | None) -> int:
+    return role.weights if role is not None else 0
 
 
-def _updating(job: Job, resident: Resident, step: Step, states: Optimizer) -> Peak:
-    update = 0 if job.spec.offload.optimizer else states.update
-    return Peak(allocated=resident.total + step.left + update, gradients=step.left, optimizer=update)
+def _peak(resident: Resident, moment: Moment, gathered: int) -> Peak:
+    away = gathered if moment.update is None else 0
+    update = moment.update or 0
+    return Peak(
+        allocated=resident.total + moment.live + away,
+        gradients=moment.gradients,
+        optimizer=update,
+        activations=moment.live - moment.gradients - update + away,
+    )
 
 
 def _worst(peaks: list[Peak]) -> Peak:

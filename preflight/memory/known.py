@@ -35,7 +35,7 @@ def walk_key(job: Job, model: Model, shape: Shape) -> Hashable | None:
     spec = job.spec
     train, parallel, precision, offload = spec.train, spec.parallel, spec.precision, spec.offload
     accumulation = min(train.accumulation, 2) if parallel.pipeline == 1 else train.accumulation
-    train = replace(train, batch=1, accumulation=accumulation, ema=False)
+    train = replace(train, batch=1, accumulation=accumulation, ema=False, distillation=None)
     if not parallel.strategy.startswith("zero"):  # which divides and moves states itself
         train, offload = replace(train, optimizer=Optimizer(name="")), replace(offload, optimizer=False)
     seen = replace(
@@ -51,5 +51,6 @@ def walk_key(job: Job, model: Model, shape: Shape) -> Hashable | None:
         hardware=Hardware(),
     )
     kernels = None if job.gpu is None else (job.gpu.flash_attention, job.gpu.bf16, job.gpu.architecture)
-    tensors = sum(1 for _ in model.network.tensors())  # tells a network written out from one of three blocks
-    return (repr(seen), repr(job.dims), job.network.family, job.network.name, kernels, shape, repr(model.stage), tensors)
+    # a network written out has more of them than one of three blocks, and a teacher's are all frozen
+    tensors = [tensor.requires_grad for _, tensor in model.network.tensors()]
+    return (repr(seen), repr(job.dims), job.network.family, job.network.name, kernels, shape, repr(model.stage), len(tensors), sum(tensors))

@@ -10,6 +10,7 @@ from preflight import catalog
 from preflight.job import Job
 from preflight.memory.arrival import encoders_arriving
 from preflight.memory.budget import Budget, Peak, component_bytes, largest
+from preflight.memory.distillation import cached_pass
 from preflight.memory.encoders import encoders_bytes, narrow
 from preflight.memory.known import known
 from preflight.memory.model import Model
@@ -47,6 +48,9 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
         name="load",
         peak=Peak(allocated=standing + max(arriving, wide), weights=max(arriving, wide), whole=wide > arriving, early=True),
     )
+    distillation = job.spec.train.distillation
+    if distillation is not None and distillation.cached:
+        yield Phase(name="distil", peak=_asking(budget, cached_pass(budget.beside, shape)))
     if (job.vae is not None and job.spec.data.latents != "cached") or (job.encoders and job.spec.data.text == "online"):
         yield _encode(job, budget, shape)
     yield Phase(name="step", peak=budget.step)

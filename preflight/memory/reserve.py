@@ -33,7 +33,7 @@ def can_lay_out(job: Job) -> bool:
     """
     parallel, offload = job.spec.parallel, job.spec.offload
     divided = parallel.strategy not in ("none", "dp", "ddp") or parallel.tensor > 1 or parallel.pipeline > 1
-    return not (divided or offload.parameters or offload.blocks or offload.activations)
+    return not (divided or job.spec.train.distillation or offload.parameters or offload.blocks or offload.activations)
 
 
 @dataclass(frozen=True, kw_only=True)

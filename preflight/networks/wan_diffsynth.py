@@ -93,30 +93,30 @@ class DiTBlock(Module):
     def __init__(self, dim: int, ffn_dim: int, heads: int, *, image: bool) -> None:
         self.self_attn, self.cross_attn = SelfAttention(dim, heads), CrossAttention(dim, heads, image=image)
         self.norm1, self.norm2, self.norm3 = LayerNorm(dim, affine=False), LayerNorm(dim, affine=False), LayerNorm(dim)
-        self.ffn: list[Module] = [Linear(dim, ffn_dim), _Gelu(), Linear(ffn_dim, dim)]
+        self.ffn: list[Module] = [Linear(dim, ffn_dim), Gelu(), Linear(ffn_dim, dim)]
         self.modulation = Parameter((1, 6, dim))
 
     def forward(self, x: Tensor, context: Tensor, projected: Tensor, freqs: Tensor) -> Tensor:
         """`projected` (1, 6, C), or (1, tokens, 6, C) where every token has its own."""
-        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = _chunks(self.modulation.to(projected.dtype) + projected, 6)
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = chunks(self.modulation.to(projected.dtype) + projected, 6)
         normed = self.norm1(x) * (1 + scale) + shift
         x = x + gate * self.self_attn(normed, freqs)
         x = x + self.cross_attn(self.norm3(x), context)
         normed = self.norm2(x) * (1 + ffn_scale) + ffn_shift
-        return x + ffn_gate * _sequential(self.ffn, normed)
+        return x + ffn_gate * sequential(self.ffn, normed)
 
 
-class _Gelu(Module):
+class Gelu(Module):
     def forward(self, x: Tensor) -> Tensor:
         return gelu(x)
 
 
-class _Silu(Module):
+class Silu(Module):
     def forward(self, x: Tensor) -> Tensor:
         return silu(x)
 
 
-def _sequential(modules: list[Module], given: Tensor) -> Tensor:
+def sequential(modules: list[Module], given: Tensor) -> Tensor:
     """torch.nn.Sequential: what it was called with stays until it returns."""
     x = given
     for module in modules:
@@ -124,7 +124,7 @@ def _sequential(modules: list[Module], given: Tensor) -> Tensor:
     return x
 
 
-def _chunks(e: Tensor, pieces: int) -> list[Tensor]:
+def chunks(e: Tensor, pieces: int) -> list[Tensor]:
     """Along the dimension before the last, which is then left out where every token has its own."""
     parts = chunk(e, pieces, -2)
     return [part.view(*part.shape[:2], part.shape[-1]) if len(part.shape) == 4 else part for part in parts]
@@ -134,10 +134,10 @@ class ImageEmbedding(Module):
     """MLP: CLIP's tokens to the network's width."""
 
     def __init__(self, inputs: int, dim: int) -> None:
-        self.proj: list[Module] = [LayerNorm(inputs), Linear(inputs, inputs), _Gelu(), Linear(inputs, dim), LayerNorm(dim)]
+        self.proj: list[Module] = [LayerNorm(inputs), Linear(inputs, inputs), Gelu(), Linear(inputs, dim), LayerNorm(dim)]
 
     def forward(self, x: Tensor) -> Tensor:
-        return _sequential(self.proj, x)
+        return sequential(self.proj, x)
 
 
 class Head(Module):
@@ -149,7 +149,7 @@ class Head(Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """t (1, C), or (1, tokens, C)."""
         t = t.view(*t.shape[:-1], 1, t.shape[-1])
-        shift, scale = _chunks(self.modulation.to(t.dtype) + t, 2)
+        shift, scale = chunks(self.modulation.to(t.dtype) + t, 2)
         return self.head(self.norm(x) * (1 + scale) + shift)
 
 
@@ -164,9 +164,9 @@ class WanModel(Network):
         self.per_token = bool(dims.get("token_timesteps"))
         self.image_dim = dims.get("image_dim")
         self.patch_embedding = Conv(self.inputs, dim, self.patch, stride=self.patch)
-        self.text_embedding: list[Module] = [Linear(self.text_dim, dim), _Gelu(), Linear(dim, dim)]
-        self.time_embedding: list[Module] = [Linear(self.freq_dim, dim), _Silu(), Linear(dim, dim)]
-        self.time_projection: list[Module] = [_Silu(), Linear(dim, dim * 6)]
+        self.text_embedding: list[Module] = [Linear(self.text_dim, dim), Gelu(), Linear(dim, dim)]
+        self.time_embedding: list[Module] = [Linear(self.freq_dim, dim), Silu(), Linear(dim, dim)]
+        self.time_projection: list[Module] = [Silu(), Linear(dim, dim * 6)]
         self.img_emb = ImageEmbedding(self.image_dim, dim) if self.image_dim is not None else None
         self.blocks = Blocks(
             dims["num_layers"],
@@ -202,7 +202,7 @@ class WanModel(Network):
         frames, height, width = (n // p for n, p in zip(size, self.patch, strict=True))
         tokens = frames * height * width
         t, projected = self._time(latents, batch, tokens)
-        context = _sequential(self.text_embedding, context)
+        context = sequential(self.text_embedding, context)
         x = latents
         if y is not None:
             x = cat([x, y], 1)
@@ -222,9 +222,9 @@ class WanModel(Network):
         sinusoid = latents.tape.empty((prod(lead, start=1), self.freq_dim // 2), "fp64")
         wide = cat([sinusoid * 1.0, sinusoid * 1.0], -1)
         del sinusoid
-        t = _sequential(self.time_embedding, wide.to(latents.dtype).view(*lead, self.freq_dim))
+        t = sequential(self.time_embedding, wide.to(latents.dtype).view(*lead, self.freq_dim))
         del wide
-        projected = _sequential(self.time_projection, t)
+        projected = sequential(self.time_projection, t)
         return t, projected.view(*lead, 6, t.shape[-1])
 
 

@@ -52,6 +52,8 @@ def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
     # flash_attn/flash_api.cpp, mha_bwd: dq is summed up in float32 over query tokens rounded up to 128
     batch, heads, tokens, width = q.shape
     sums = rounded(batch * heads * (-(-tokens // 128) * 128) * width * BYTES["fp32"])
+    if k.shape[1] != heads:  # grouped queries: dk and dv of every query's head, before they are summed up by group
+        sums = sums + 2 * rounded(batch * heads * k.shape[2] * width * BYTES[k.dtype])
     # the kernel makes the scores again, then all three, wanted or not: five products
     multiplied(grad.tape, q.shape, k.shape[2:3], products=5, backward=True)
     grads = tuple(grad.tape.empty(x.shape, x.dtype) for x in (q, k, v))

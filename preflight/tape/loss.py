@@ -12,6 +12,12 @@ def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return prediction.tape.compute(both, _mse_backward, (), prediction.dtype, saved=both)
 
 
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """mse_loss without a reduction: of each element; keeps both."""
+    both = (prediction, target)
+    return prediction.tape.compute(both, _mse_backward, prediction.shape, prediction.dtype, saved=both)
+
+
 def _mse_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     prediction, target = call.saved
