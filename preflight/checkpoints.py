@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from preflight.job import Job
+from preflight.memory.distillation import critic_saved
 from preflight.memory.model import Model, build
 from preflight.memory.optimizer import optimizer
 from preflight.schedule import Course
@@ -36,9 +37,10 @@ def checkpoint(job: Job, model: Model) -> Checkpoint:
     saved = model.trainable if model.adapters else model.parameters
     states = optimizer(job, model) if spec.save is not None and spec.save.optimizer else None
     averaged = spec.train.ema_dtype
+    weights, others = critic_saved(job)
     return Checkpoint(
-        weights=sum(p.numel * BYTES[p.dtype] * p.copies for p in saved),
-        optimizer=states.states + states.master if states is not None else 0,
+        weights=sum(p.numel * BYTES[p.dtype] * p.copies for p in saved) + weights,
+        optimizer=states.states + states.master + others if states is not None else 0,
         ema=sum(p.numel * BYTES[averaged or p.dtype] * p.copies for p in model.trainable) if spec.train.ema else 0,
     )
 

@@ -37,7 +37,7 @@ READING: Mapping[str, str] = {
     "no-launch": "The script starts no program that could be a training: python, torchrun, accelerate launch, deepspeed.",
     "several-launches": "The script starts several programs, and one was asked for. Name it by its line: train.sh:40.",
     "unknown-program": "No adapter knows the program that the script starts, so nothing of it can be judged.",
-    "not-judged": "The script starts a further program, which looks like no training; it is left aside.",
+    "not-judged": "The script starts a further program, which is no training or only prepares one; it is left aside.",
     "unresolved-variable": "A flag's value depends on a variable that the script does not set, or on what a command prints. "
     "Scripts are read, never run: give the value with --set FLAG=VALUE.",
     "unresolved-arguments": "Where a variable that the script does not set stands among the flags, there may be further ones.",

@@ -76,7 +76,14 @@ def _verdict(case: Case) -> Verdict:
 def _memory(case: Case) -> Memory:
     peak = worst(case.budget, case.phases)
     stays = case.budget.resident
-    detail = {"network": stays.network, "adapters": stays.adapters, "optimizer": stays.optimizer, "buckets": stays.buckets}
+    beside = {name: size for name, size in (("teacher", stays.teacher), ("critic", stays.critic)) if size}
+    detail = {
+        "network": stays.network,
+        **beside,
+        "adapters": stays.adapters,
+        "optimizer": stays.optimizer,
+        "buckets": stays.buckets,
+    }
     return Memory(
         peak_bytes=peak.total,
         peak_phase=peak.phase,

@@ -72,23 +72,23 @@ def _chosen(configs: Sequence[Document], adapter: str | None) -> tuple[list[Docu
     launch = configs[0].launch
     if launch is None or adapter is not None:
         return list(configs), launch.findings if launch is not None else ()
-    known = [config for config in configs if _is_known(config)]
-    training = [config for config in configs if config in known or scripts.trains(config)]
-    aside = [config for config in configs if training and config not in training]
-    return training or list(configs), (*launch.findings, *(_aside(config) for config in aside))
+    known = [(config, _detected(config)) for config in configs]
+    training = [config for config, family in known if (family.trains(config) if family else scripts.trains(config))]
+    aside = [_aside(config, family) for config, family in known if training and config not in training]
+    return training or list(configs), (*launch.findings, *aside)
 
 
-def _is_known(config: Document) -> bool:
+def _detected(config: Document) -> adapters.Adapter | None:
     try:
-        adapters.detect(config)
+        return adapters.detect(config)
     except ConfigError:
-        return False
-    return True
+        return None
 
 
-def _aside(config: Document) -> Finding:
+def _aside(config: Document, family: adapters.Adapter | None) -> Finding:
     program, line = (config.launch.program, config.launch.line) if config.launch is not None else ("", None)
-    message = f"{program}, which is started as well, is no training that an adapter knows, so it is not judged."
+    why = "is no training that an adapter knows" if family is None else "prepares a training and trains nothing itself"
+    message = f"{program}, which is started as well, {why}, so it is not judged."
     return Finding(id="not-judged", severity="note", message=message, line=line, column=1)
 
 

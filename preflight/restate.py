@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight import schema
 from preflight.adapters.reading import Adapter, Reading
-from preflight.advice.reductions import Restated
+from preflight.advice.said import Restated
 from preflight.document import Document
 from preflight.editing.keys import with_keys
 from preflight.finding import ConfigError

@@ -100,7 +100,8 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step.
+    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step; with `vae_resident` the VAE
+    is on the GPU though latents are cached.
 
     `workers` are the DataLoader's processes per GPU, each of which prepares `prefetch` batches ahead (torch's default: 2).
     `text_loading`: whether the run loads the text encoders onto the GPU as it starts, whatever `text` says of its steps, and where
@@ -116,6 +117,7 @@ class Data:
     fps: float | None = None
     text_tokens: int | None = None
     latents: Placement = "cached"
+    vae_resident: bool = False
     text: Placement = "cached"
     text_loading: Literal["none", "alone", "apart", "beside", "first"] = "none"
     workers: int | None = None
@@ -152,7 +154,10 @@ class Precision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Zero:
-    """Keys of DeepSpeed's `zero_optimization`, those of stage 3 without their prefix; sizes in elements, null: its default."""
+    """Keys of DeepSpeed's `zero_optimization`, those of stage 3 without their prefix; sizes in elements, null: its default.
+
+    `untested` is zero_allow_untested_optimizer: whether any optimizer will do.
+    """
 
     contiguous_gradients: bool | None = None
     reduce_scatter: bool | None = None
@@ -163,6 +168,7 @@ class Zero:
     param_persistence_threshold: int | None = None
     max_live_parameters: int | None = None
     max_reuse_distance: int | None = None
+    untested: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,6 +238,7 @@ class Sample:
 
     A null size is the training size; `batch` samples are made at once per GPU. `text`: text encoders that wait on the host come
     back for it. `offload`: text encoders leave for the network, and that for the VAE. `tiling`: the VAE decodes tile by tile.
+    `own_vae`: it comes for that beside the one which is there.
     """
 
     every: int | None = None
@@ -246,6 +253,7 @@ class Sample:
     text: bool = False
     offload: bool = False
     tiling: bool = False
+    own_vae: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,7 +12,8 @@ from preflight.adapters import by_name
 from preflight.adapters.diffsynth_models import entry, network
 from preflight.adapters.reading import Reading
 from preflight.finding import ConfigError
-from preflight.networks import wan, wan_diffsynth
+from preflight.networks import wan, wan_diffsynth, wan_videox
+from preflight.pipeline import inspect_all
 from preflight.tape.module import Checkpointing
 
 T2V = "Wan-AI/Wan2.1-T2V-1.3B"
@@ -48,16 +49,31 @@ def test_a_file_says_what_is_in_it(text: str, role: str, name: str | None) -> No
     assert role != "network" or network(found) == name
 
 
+def test_the_first_of_two_stages_is_left_aside_where_the_second_stands_beside_it(tmp_path: Path) -> None:
+    train = f"accelerate launch train.py --dataset_base_path data --model_id_with_origin_paths '{MODELS}' --lora_base_model dit"
+    first, second = f"{train} --task sft:data_process\n", f"{train} --task sft:train --height 480 --width 832\n"
+    script = tmp_path / "both.sh"
+    script.write_text(first + second, encoding="utf-8")
+    (result,) = inspect_all(str(script), gpu="a100-80gb")
+    assert result.verdict == "fits"
+    (aside,) = (finding for finding in result.findings if finding.id == "not-judged")
+    assert (aside.severity, aside.line) == ("note", 1)
+    assert aside.message.endswith("which is started as well, prepares a training and trains nothing itself, so it is not judged.")
+    script.write_text(first, encoding="utf-8")
+    (alone,) = inspect_all(str(script), gpu="a100-80gb")
+    assert (alone.verdict, alone.findings[0].id) == ("cannot-judge", "not-a-training-config")
+
+
 @pytest.mark.parametrize(
     "name", ["wan2.1-t2v-1.3b", "wan2.1-t2v-14b", "wan2.2-ti2v-5b", "wan2.1-i2v-14b", "wan2.1-fun-14b-control"]
 )
-def test_wan_has_the_same_parameters_in_both_writings(name: str) -> None:
+def test_wan_has_the_same_parameters_in_every_writing(name: str) -> None:
     dims: dict[str, Any] = {"stride": (4, 8, 8), **catalog.network(name).dims}
     counts = [
         sum(p.numel * p.copies for _, p in family(dims, Checkpointing()).parameters())
-        for family in (wan_diffsynth.WanModel, wan.Wan)
+        for family in (wan_diffsynth.WanModel, wan_videox.WanTransformer3DModel, wan.Wan)
     ]
-    assert counts[0] == counts[1] == catalog.network(name).parameters
+    assert counts[0] == counts[1] == counts[2] == catalog.network(name).parameters
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,13 @@ FIRST = {
         ({"offload_params": True}, {**FIRST, "parallel.reshard": True, "offload.parameters": True}),
         (
             {"fsdp_backward_prefetch": "BACKWARD_PRE", "fsdp_forward_prefetch": True, "fsdp_use_orig_params": False},
-            {"parallel.strategy": "fsdp", "parallel.fsdp_version": 1, "parallel.backward_prefetch": "pre",
-             "parallel.forward_prefetch": True, "parallel.reshard": True},
+            {
+                "parallel.strategy": "fsdp",
+                "parallel.fsdp_version": 1,
+                "parallel.backward_prefetch": "pre",
+                "parallel.forward_prefetch": True,
+                "parallel.reshard": True,
+            },
         ),
     ],
 )
@@ -203,6 +208,17 @@ def test_flags_are_read_by_any_unambiguous_beginning_and_written_as_the_user_has
     spelled = run.reading().spell({"train.batch": 4, "train.lora.rank": 8, "train.checkpointing": False})
     assert spelled == {"--batch": 4, "--lora-rank": 8, "--gradient_checkpointing": False}
     assert draft(tmp_path, "python t.py")[0].reading().spell({"train.batch": 4}) == {"--batch_size": 4}
+
+
+def test_a_slip_is_taken_for_a_key_of_its_own_file(tmp_path: Path) -> None:
+    command = "accelerate launch --config_file acc.yaml t.py --train_batch_size 8 --num_proceses 2"
+    run, _ = draft(tmp_path, command, acc={"num_machines": 1, "num_proceses": 2, "outputt_dir": "x"})
+    assert {finding.message for finding in run.findings} == {
+        "--train_batch_size is not read; did you mean --batch_size?",
+        "--num_proceses is not read.",
+        "accelerate.num_proceses is not read; did you mean accelerate.num_processes?",
+        "accelerate.outputt_dir is not read.",
+    }
 
 
 def test_set_speaks_of_a_flag_however_it_is_spelled(tmp_path: Path) -> None:

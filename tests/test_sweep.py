@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from preflight import catalog
 from preflight.cli import main
 from preflight.finding import ConfigError
+from preflight.judge import judge
 from preflight.pipeline import inspect
 from preflight.spec import Spec
 from preflight.sweeping.axes import MOST_POINTS, axis, check
-from preflight.sweeping.grid import EXACT, FITS, TIGHT, Sweep, sweep
+from preflight.sweeping.grid import EXACT, Sweep, sweep
+from preflight.sweeping.plane import FITS, TIGHT, VERDICTS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 FNO = str(CONFIGS / "fno_ocean.yaml")
@@ -56,21 +59,70 @@ def test_a_size_that_the_network_does_not_take_cannot_be_judged(capsys: pytest.C
     assert "cannot be judged: height and width must be multiples of" in capsys.readouterr().out
 
 
-# of so many points that they are not laid out one by one, where more may happen to leave smaller gaps
 @given(most=st.integers(1 + EXACT // 3, 400), memory=st.floats(1.0, 24.0))
 @settings(max_examples=15, deadline=None)
-def test_more_of_anything_never_needs_less_and_the_frontier_is_where_it_stops_fitting(most: int, memory: float) -> None:
+def test_the_frontier_is_where_it_stops_fitting(most: int, memory: float) -> None:
     spec = Spec.from_mapping(inspect(FNO).spec.to_mapping())  # type: ignore[union-attr]  # the example is valid
     axes = [axis(f"batch=1..{most}"), axis("resolution=64x64,128x128,256x256")]
     found = sweep(spec, [catalog.custom_gpu(memory)], axes, 0.7, lambda *_: None)
     for n in (1, 2):
-        assert (np.diff(found.peak, axis=n) >= 0).all()
+        assert (np.diff(found.activations, axis=n)[found.exact[:, 1:] if n == 1 else found.exact[:, :, 1:]] >= 0).all()
     edge, fits = found.frontier(), found.verdict <= TIGHT
     assert not (edge & ~fits).any()
     assert edge.any() == (fits.any() and not fits.all())
     for at in np.argwhere(fits & ~edge):
         beyond = [tuple(at + np.eye(3, dtype=int)[n]) for n in (1, 2) if at[n] + 1 < found.peak.shape[n]]
         assert all(fits[place] for place in beyond)
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "wan2.1-t2v-1.3b": {"num_layers": 2},
+    "diffusers-unet2d": {
+        "sample_size": 64,
+        "block_out_channels": [32, 64],
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    },
+    "diffsr-edsr": {"sample_factor": 4},
+    "neuralop-fno": {"n_modes": [16, 16], "in_channels": 3, "out_channels": 3, "hidden_channels": 64},
+}
+
+
+@given(
+    name=st.sampled_from(list(SMALL)),
+    memory=st.floats(1.5, 48.0),
+    checkpointing=st.booleans(),
+    accumulation=st.sampled_from([1, 4]),
+    expandable=st.booleans(),
+    step=st.integers(1, 5),
+    data=st.data(),
+)
+@settings(max_examples=20, deadline=None)
+def test_every_verdict_of_a_large_sweep_is_that_of_a_check(
+    name: str, memory: float, checkpointing: bool, accumulation: int, expandable: bool, step: int, data: st.DataObject
+) -> None:
+    spec = Spec.from_mapping({
+        "model": {"name": name, "dims": SMALL[name]},
+        "train": {"method": "full", "checkpointing": checkpointing and "wan" in name, "accumulation": accumulation},
+        "data": {"height": 64, "width": 64, "frames": 1},
+        "hardware": {"expandable_segments": expandable},
+    })  # fmt: skip
+    gpu = catalog.custom_gpu(memory)
+    axes = [axis(f"batch=1..{80 * step}:{step}"), axis("resolution=64x64,128x128,256x128,512x256")]
+    found = sweep(spec, [gpu], axes, 0.9, lambda *_: None)
+    assert found.peak.size > EXACT
+    near = np.argsort(np.abs(found.peak - found.usable).reshape(-1), kind="stable")[:60]
+    anywhere = st.integers(0, found.peak.size - 1)
+    for number in {*data.draw(st.lists(anywhere, max_size=6)), *(int(near[n]) for n in data.draw(st.lists(st.integers(0, 59))))}:
+        _, batch, size = (int(index) for index in np.unravel_index(number, found.peak.shape))
+        width, height = axes[1].values[size]
+        alone = replace(spec.data, height=height, width=width)
+        check = judge(replace(spec, data=alone, train=replace(spec.train, batch=axes[0].values[batch])), gpu, 0.9)
+        place = (0, batch, size)
+        assert VERDICTS[found.verdict[place]] == check.verdict
+        assert found.activations[place] == check.memory.activation_bytes
+        if found.exact[place]:
+            assert found.peak[place] == check.memory.peak_bytes
 
 
 def test_the_order_in_which_values_are_given_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +135,8 @@ def test_csv_has_a_line_a_point(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", FNO, "--vary", "batch=1..100", "--gpu", "rtx4090-24gb,t4-16gb", "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == 200
-    assert list(rows[0]) == ["gpu", "batch", "peak_bytes", "activation_bytes", "usable_bytes", "verdict", "frontier"]
+    numbers = ["peak_bytes", "activation_bytes", "usable_bytes"]
+    assert list(rows[0]) == ["gpu", "batch", *numbers, "verdict", "frontier", "exact"]
     assert {row["verdict"] for row in rows} <= {"fits", "tight", "does-not-fit", "cannot-judge"}
 
 

@@ -44,9 +44,9 @@ def job(document: Document) -> tuple[Document, list[Finding]]:
     if kind in ("extract", "mod", "generate"):
         message = f'job is "{kind}", which trains nothing; give the config of a job "extension" that does.'
         _refuse(document, "not-a-training-config", message, "job")
-    config = document.data["config"]
-    processes = config["process"]
-    if not isinstance(processes, list) or not processes or not isinstance(processes[0], Mapping):
+    config = document.data.get("config")
+    processes = config.get("process") if isinstance(config, Mapping) else None
+    if not isinstance(config, Mapping) or not isinstance(processes, list) or not processes or not isinstance(processes[0], Mapping):
         _refuse(
             document, "invalid-value", "config.process is not a list of processes, which the trainer asks for.", "config.process"
         )

@@ -60,8 +60,8 @@ _WAN21 = _by_words(
     ("13b", "wan2.1-t2v-1.3b"), ("14b", "wan2.1-t2v-14b"), otherwise="wan2.1-t2v-14b",
 )  # fmt: skip
 _SD3 = _by_words(
-    ("35large", "stable-diffusion-3.5-large"), ("35medium", "stable-diffusion-3.5-medium"), ("3medium", "sd3-medium"),
-    otherwise="stable-diffusion-3.5-large",
+    ("35large", "sd3.5-large"), ("35medium", "sd3.5-medium"), ("3medium", "sd3-medium"),
+    otherwise="sd3.5-large",
 )  # fmt: skip
 
 _RETURNS: tuple[Loading, Loading] = ("beside", "apart")
@@ -111,12 +111,6 @@ ELSEWHERE = {
     "minimax_h3": "MiniMax H3", "minimax_h3_ref2va": "MiniMax H3 Ref2VA", "nucleus_image": "Nucleus Image",
     "prx_pixel": "PRX Pixel", "ltx2.5": "LTX-2.5", "ace_step_15": "ACE-Step 1.5", "ace_step_15_xl": "ACE-Step 1.5 XL",
 }  # fmt: skip
-
-#: Those of an architecture's networks that are not modelled.
-UNMODELLED = {
-    "stable-diffusion-3.5-large": "Stable Diffusion 3.5 Large",
-    "stable-diffusion-3.5-medium": "Stable Diffusion 3.5 Medium",
-}
 
 #: Older configs say their architecture by a flag; the first that is true holds (ModelConfig).
 FLAGS = {

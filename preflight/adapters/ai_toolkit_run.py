@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from preflight.adapters.ai_toolkit_memory import PROCESS, data, phases, resident, weights
-from preflight.adapters.ai_toolkit_models import ARCHS, ELSEWHERE, FLAGS, UNMODELLED, Arch
+from preflight.adapters.ai_toolkit_models import ARCHS, ELSEWHERE, FLAGS, Arch
 from preflight.adapters.block_layers import layers
 from preflight.adapters.draft import Draft
 from preflight.finding import ConfigError
@@ -71,9 +71,6 @@ def _model(run: Draft) -> Arch:
     else:
         name, known = arch.network(path)
         run.put("model.name", name, like="_path")
-        if name in UNMODELLED:
-            run.note("error", "not-modelled", f"Cannot judge: {UNMODELLED[name]} is not modelled yet.", at="_path")
-            run.check()
         if not known:
             run.note(
                 "warning", "model-assumed", f'"{path}" does not say which model of {word} it is; {name} is counted.', at="_path"

@@ -21,6 +21,7 @@ _DOUBLE = (*_of("attn", JOINT), *_of("ff", _FEED), *_of("ff_context", _FEED))
 _SINGLE = ("proj_mlp", "proj_out")
 _MODULATED = ("norm1.linear", "norm1_context.linear")
 _SWIGLU = _of("ff", ("linear_1", "linear_2", "out_projection"))
+_QUERIES = ("to_query", "to_key", "to_value", "out_layer")
 _AUDIO = ("attn1", "attn2", "audio_attn1", "audio_attn2", "audio_to_video_attn", "video_to_audio_attn")
 
 #: By the beginning of a network's id in the catalog; the longest that fits holds.
@@ -58,6 +59,27 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *_TWICE,
         *_of("ff", _FEED),
         *(f"{norm}.{part}" for norm in ("norm1", "norm2", "norm3") for part in ("linear_1", "linear_2")),
+    ),
+    "cosmos3": (
+        *_of("self_attn", ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
+        *_of("mlp_moe_gen", ("gate_proj", "up_proj", "down_proj")),
+    ),
+    "cosmos3-edge": (
+        *_of("self_attn", ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
+        *_of("mlp_moe_gen", ("up_proj", "down_proj")),
+    ),
+    "longcat-video": (
+        "attn.qkv",
+        "attn.proj",
+        *_of("cross_attn", ("q_linear", "kv_linear", "proj")),
+        *_of("ffn", _GATED),
+        "adaLN_modulation.1",
+    ),
+    "kandinsky5": (
+        *(f"{module}.{name}" for module in ("self_attention", "cross_attention") for name in _QUERIES),
+        *_of("feed_forward", ("in_layer", "out_layer")),
+        *_of("visual_modulation", ("out_layer",)),
+        *_of("text_modulation", ("out_layer",)),
     ),
     "hidream": (
         *_of("attn1", ("to_q", "to_k", "to_v", "to_out", "to_q_t", "to_k_t", "to_v_t", "to_out_t")),

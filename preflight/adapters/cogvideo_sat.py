@@ -96,6 +96,7 @@ FIELDS = (
           source="DeepSpeed: runtime/zero/config.py"),
     *(Field(path=f"_zero.{name}", keys=(f"{ZERO}.{name}",), convert=flag()) for name in
       ("contiguous_gradients", "reduce_scatter", "overlap_comm")),
+    Field(path="_zero.untested", keys=(f"{DEEPSPEED}.zero_allow_untested_optimizer",), convert=flag()),
     Field(path="_zero.reduce_bucket_size", keys=(f"{ZERO}.reduce_bucket_size",), convert=whole(0, 10**12)),
     Field(path="_bf16", keys=(f"{DEEPSPEED}.bf16.enabled",), convert=flag(), default=False, source="DeepSpeed"),
     Field(path="_fp16", keys=(f"{DEEPSPEED}.fp16.enabled",), convert=flag(), default=False, source="DeepSpeed"),
@@ -128,7 +129,7 @@ NO_EFFECT = (
     f"{NETWORK}.modules.lora_config.target", f"{NETWORK}.transformer_args.*", f"{NETWORK}.*_rate", f"{NETWORK}.latent_*",
     f"{NETWORK}.time_*", f"{NETWORK}.elementwise_affine", f"{NETWORK}.num_*", f"{NETWORK}.out_channels", f"{NETWORK}.adm_*",
     f"{NETWORK}.ofs_*", f"{NETWORK}.text_*", f"{DEEPSPEED}.steps_per_print", f"{DEEPSPEED}.gradient_clipping",
-    f"{DEEPSPEED}.activation_checkpointing", f"{DEEPSPEED}.wall_clock_breakdown", f"{DEEPSPEED}.zero_allow_untested_optimizer",
+    f"{DEEPSPEED}.activation_checkpointing", f"{DEEPSPEED}.wall_clock_breakdown",
     f"{DEEPSPEED}.optimizer.params", f"{DEEPSPEED}.loss_scale*", f"{DEEPSPEED}.hysteresis", f"{DEEPSPEED}.min_loss_scale",
     f"{DEEPSPEED}.bf16.*", f"{DEEPSPEED}.fp16.*", f"{ZERO}.allgather_bucket_size", f"{ZERO}.load_from_fp32_weights",
     f"{ZERO}.allgather_partitions", "base", "seed", "local_rank",

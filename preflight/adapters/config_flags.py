@@ -32,7 +32,8 @@ GPUS = "accelerate launch decides, and this file does not say how many it starts
 def table(*, unread: str, fields: Sequence[Field], no_effect: Sequence[str] = ()) -> Table:
     """`flags.flag_table`, each flag also as a key of the TOML, which a flag of the command line goes before."""
     twice = [each for entry in fields for each in _twice(entry)]
-    known = flags.flag_table(unread=unread, fields=twice, no_effect=(*no_effect, *(f"{CONFIG}.{key}" for key in no_effect)))
+    silent = (*no_effect, *(f"{CONFIG}.{key}" for key in no_effect))
+    known = flags.flag_table(unread=unread, fields=twice, no_effect=silent, files=(CONFIG, DATASET))
     return replace(known, locate=partial(_locate, known), prefer=partial(_prefer, known))
 
 

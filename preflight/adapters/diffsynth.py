@@ -104,6 +104,12 @@ def matches(document: Document) -> bool:
     return document.launch is not None and (told or flags.runs(document, "model_training/train.py"))
 
 
+def trains(document: Document) -> bool:
+    """Whether the launch is not the first of two stages, which encodes the data set for the second."""
+    told = (value for key, value in document.data.items() if TABLE.locate((str(key),)) == ("task",))
+    return not any(str(value).endswith(":data_process") for value in told)
+
+
 def read(document: Document) -> Reading:
     """Raises ConfigError for values that cannot be understood, and for what is not modelled."""
     run = flags.draft(launcher.including(_named(document)), TABLE)
@@ -273,4 +279,4 @@ def _inverse(run: Draft, changes: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-ADAPTER = Adapter(name="diffsynth", matches=matches, read=read, tables=(TABLE,))
+ADAPTER = Adapter(name="diffsynth", matches=matches, read=read, trains=trains, tables=(TABLE,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -35,6 +35,13 @@ class Draft:
     def get(self, path: str, default: Any = None) -> Any:
         """The value at `path`, said or assumed; `default` when there is none."""
         return self.settled.get(path, default)
+
+    def block(self, *keys: str) -> Mapping[str, Any]:
+        """The group of the config that stands under `keys`; empty where there is none, or something else."""
+        found: Any = self.document.data
+        for key in keys:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
 
     def put(self, path: str, value: Any, *, like: str | None = None) -> None:
         """What follows for `path`; `like` names the path whose key and assumption it follows from."""

@@ -113,7 +113,7 @@ def read(document: Document) -> Reading:
         run.put("sample.guidance", run.get("_guidance", 6.0) > 1, like="_guidance")
         shared.tiling(run)
     run.put("save.final", True)
-    shared.vae(run, "_source")
+    shared.vae(run)
     if run.get("_dit") != "fp32" and run.get("train.method") == "full":
         message = f"parameters rest in {run.get('_dit')}, and the optimizer's steps are rounded to it; the authors train with fp32."
         run.note("warning", "no-master-weights", message, at="_dit", fix="--dit_precision fp32")

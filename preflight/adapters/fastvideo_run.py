@@ -51,7 +51,12 @@ CHECKPOINTING: Mapping[str, bool] = {"full": True, "block_skip": True}  # block_
 
 
 def model(run: Draft, source: str, at: str) -> None:
-    """The network by the hub's id, or by the last part of a path."""
+    """Puts the student's network."""
+    run.put("model.name", network(run, source, at), like=at)
+
+
+def network(run: Draft, source: str, at: str) -> str:
+    """The network by the hub's id, or by the last part of a path; what neither names as it is written."""
     folder = source.rstrip("/").rsplit("/", 1)[-1].lower()
     key = run.origins.get(at, at)
     for part, name in SPARSE.items():
@@ -60,11 +65,11 @@ def model(run: Draft, source: str, at: str) -> None:
             raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
     local = source.startswith(("/", "./", "../", "~"))
     names = {
-        (alias.rsplit("/", 1)[-1] if local else alias).lower(): network.id
-        for network in catalog.networks()
-        for alias in network.aliases
+        (alias.rsplit("/", 1)[-1] if local else alias).lower(): known.id
+        for known in catalog.networks()
+        for alias in known.aliases
     }
-    run.put("model.name", names.get(folder if local else source.lower(), source), like=at)
+    return names.get(folder if local else source.lower(), source)
 
 
 def whole(run: Draft, paths: Mapping[str, str]) -> None:
@@ -88,6 +93,7 @@ def precision(run: Draft, *, like: str) -> None:
     run.put("parallel.loading", "sharded")
     if run.get("train.method") == "lora":  # layers/lora/linear.py: as the layer's own weight
         run.put("train.lora.dtype", run.get("_dit"), like=like)
+        run.put("train.lora.sharded", False)  # train/utils/lora.py: _replicate_lora_parameters
     run.put("train.optimizer.name", "adamw")
     run.put("data.latents", "cached")
     run.put("data.text", "cached")
@@ -152,6 +158,14 @@ def tiling(run: Draft) -> None:
     run.put("sample.tiling", "wan" not in name and "2.5" not in name)
 
 
-def vae(run: Draft, at: str) -> None:
-    message = "the VAE stays on the GPU for its statistics, half a GiB to one in float32, which is not counted."
-    run.note("note", "not-counted", message, at=at)
+#: vae_precision of the pipelines' configurations, by the first part of a network's id (configs/pipelines/*.py, basic/ltx2).
+VAES = {"wan2.1": "fp32", "wan2.2": "fp32", "hunyuanvideo": "fp16", "cosmos-predict2": "fp16", "cosmos-predict2.5": "bf16", "ltx": "bf16"}
+
+
+def vae(run: Draft) -> None:
+    """It stays on the GPU for its statistics (the models' init_preprocessors), and validation's pipeline loads another."""
+    name = str(run.get("model.name")).lower()
+    run.put("precision.vae", next((dtype for start, dtype in reversed(VAES.items()) if name.startswith(start)), "fp32"))
+    run.put("data.vae_resident", True)
+    if any(path.startswith("sample.") for path in run.settled):
+        run.put("sample.own_vae", True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.adapters import fastvideo_roles as roles
 from preflight.adapters import fastvideo_run as shared
 from preflight.adapters.conversions import (
     DTYPE,
@@ -63,6 +64,10 @@ FIELDS = (
     Field(path="train.lora.alpha", keys=(f"{STUDENT}.lora.alpha",), convert=real(0, 1e6)),
     Field(path="train.lora.targets", keys=(f"{STUDENT}.lora.target_modules",), convert=words("module names", shared.MODULES)),
     Field(path="_method", keys=("method._target_",), convert=place()),
+    Field(path="_teacher", keys=("models.teacher.init_from",), convert=place()),
+    Field(path="_critic", keys=("models.critic.init_from",), convert=place()),
+    Field(path="_critic_checkpointing", keys=("models.critic.enable_gradient_checkpointing_type",), convert=CHECKPOINTING),
+    *(Field(path=f"_{role}_backend", keys=(f"models.{role}.attention_backend",), convert=place()) for role in ("teacher", "critic")),
     Field(path="train.checkpointing", keys=(f"{STUDENT}.enable_gradient_checkpointing_type",), convert=CHECKPOINTING, precedence=1),
     Field(path="train.checkpointing", keys=(f"{TRAINING}.model.enable_gradient_checkpointing_type",), convert=CHECKPOINTING,
           default=False, source=f"{CONFIG}: ModelTrainingConfig, null"),
@@ -103,10 +108,12 @@ FIELDS = (
 
 NO_EFFECT = (
     f"{STUDENT}.trainable", f"{STUDENT}.disable_custom_init_weights", f"{STUDENT}.flow_shift",
-    f"{STUDENT}.transformer_override_safetensor", "models.teacher", "models.teacher.*", "models.critic", "models.critic.*",
+    f"{STUDENT}.transformer_override_safetensor", "models.teacher.enable_gradient_checkpointing_type",
+    *(f"models.{role}.{name}" for role in ("teacher", "critic") for name in
+      ("_target_", "trainable", "disable_custom_init_weights", "flow_shift", "transformer_override_safetensor")),
     "method.*", "callbacks.grad_clip", "callbacks.grad_clip.*", "callbacks.ema", "callbacks.ema.*", f"{VALIDATION}.*",
     "pipeline.flow_shift*", "pipeline.embedded_cfg_scale", "pipeline.vae_*", "pipeline.is_causal", "pipeline.disable_autocast",
-    "pipeline.sampler_kind", f"{TRAINING}.distributed.tp_size", f"{TRAINING}.distributed.pin_cpu_memory",
+    "pipeline", "pipeline.sampler_kind", f"{TRAINING}.distributed.tp_size", f"{TRAINING}.distributed.pin_cpu_memory",
     *(f"{TRAINING}.data.{name}" for name in ("preprocessed_data_type", "training_cfg_rate", "seed")),
     *(f"{TRAINING}.optimizer.{name}" for name in ("learning_rate", "betas", "weight_decay", "lr_*", "min_lr_ratio")),
     f"{TRAINING}.tracker", f"{TRAINING}.tracker.*", f"{TRAINING}.vsa.cache_tile_buf", f"{TRAINING}.model_path",
@@ -126,44 +133,29 @@ def matches(document: Document) -> bool:
 
 def read(document: Document) -> Reading:
     """Raises ConfigError for values that cannot be understood, and for networks and methods that are not modelled."""
-    _only_fine_tuning(document)
+    roles.only_modelled(document)
     run = draft(document, TABLE)
     shared.missing(run, {"_source": f"{STUDENT}.init_from", "_latents": f"{TRAINING}.data.num_latent_t",
                          "data.height": f"{TRAINING}.data.num_height", "data.width": f"{TRAINING}.data.num_width"})  # fmt: skip
     shared.model(run, str(run.get("_source")), "_source")
     _attention(run)
     _method(run)
+    roles.beside(run)
     shared.precision(run, like="_dit")
     run.assume("parallel.sequence", run.get("parallel.gpus"), "sp_size is num_gpus where nothing is said (train/utils/config.py)")
     shared.shards(run)
     shared.frames(run)
     _phases(run)
-    shared.vae(run, "_source")
+    shared.vae(run)
     return run.reading(lambda changes: shared.inverse(run, changes))
-
-
-def _only_fine_tuning(document: Document) -> None:
-    """Other networks, and methods with more of them than one."""
-    method = document.data.get("method")
-    name = str(method.get("_target_", "")) if isinstance(method, Mapping) else ""
-    models = document.data.get("models")
-    roles = [str(role) for role in models] if isinstance(models, Mapping) else []
-    if not name.endswith(".FineTuneMethod"):
-        others = f", with {len(roles)} networks ({', '.join(roles)})" if len(roles) > 1 else ""
-        message = f"method._target_ is {name or 'missing'}{others}; of FastVideo's methods only FineTuneMethod is modelled."
-        raise ConfigError(document.finding("not-modelled", "error", message, key="method._target_"))
-    student = models.get("student") if isinstance(models, Mapping) else None
-    kind = str(student.get("_target_", "")).rsplit(".", 1)[-1] if isinstance(student, Mapping) else ""
-    if kind in shared.CLASSES:
-        message = f"{STUDENT}._target_ is {kind}: {shared.CLASSES[kind]} is not modelled yet."
-        raise ConfigError(document.finding("not-modelled", "error", message, key=f"{STUDENT}._target_"))
 
 
 def _attention(run: Draft) -> None:
     shared.whole(run, {"_sparsity": "video sparse attention", "_quant": "training in fewer bits"})
-    if "_backend" in run.settled and not str(run.get("_backend")).upper().startswith(("FLASH", "TORCH", "SDPA")):
-        message = f"{run.origins['_backend']} {run.get('_backend')} is not modelled; expected FLASH_ATTN or TORCH_SDPA."
-        run.note("error", "not-modelled", message, at="_backend")
+    for path in ("_backend", "_teacher_backend", "_critic_backend"):
+        if path in run.settled and not str(run.get(path)).upper().startswith(("FLASH", "TORCH", "SDPA")):
+            message = f"{run.origins[path]} {run.get(path)} is not modelled; expected FLASH_ATTN or TORCH_SDPA."
+            run.note("error", "not-modelled", message, at=path)
     run.check()
 
 

@@ -117,7 +117,10 @@ NO_EFFECT = (
 )  # fmt: skip
 
 TABLE = flags.flag_table(
-    unread="{key} is not a flag of finetrainers' train.py, whose parser stops at it", fields=FIELDS, no_effect=NO_EFFECT
+    unread="{key} is not a flag of finetrainers' train.py, whose parser stops at it",
+    fields=FIELDS,
+    no_effect=NO_EFFECT,
+    files=("dataset", "validation"),
 )
 
 

@@ -66,7 +66,7 @@ def prompts() -> Conversion:
     inner = buckets(frames=True)
 
     def read(value: Any) -> Any:
-        text = " ".join(value) if isinstance(value, list) else str(value)
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
         sizes = re.findall(r"@@@\s*(\d+x\d+x\d+)", text)
         return inner.read(sizes) if sizes else (SILENT, SILENT, SILENT)
 

@@ -32,13 +32,20 @@ GPUS = Field(path="parallel.gpus", keys=("hardware.gpus",), convert=whole(1, RAN
 
 
 def flag_table(
-    *, unread: str, fields: Sequence[Field], no_effect: Sequence[str] = (), dashes: bool = False, sections: Sequence[str] = ()
+    *,
+    unread: str,
+    fields: Sequence[Field],
+    no_effect: Sequence[str] = (),
+    dashes: bool = False,
+    sections: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> Table:
     """A table of flags, keys written without leading dashes and with underscores ("lora_rank"); `--lora-rank` names it too.
 
     `unread` is the sentence for a flag that is not here, `no_effect` are patterns of those that change no memory. `dashes` says
     that the trainer spells its flags `--lora-rank`, which is how one that the user has not set is written. Any unambiguous
     beginning of a flag is that flag, as in argparse. Values are read from text ("32", ["480", "832"]), and as `--set` gives them.
+    `files` are groups of keys that stand for files which a flag names, beside those of the launcher.
     """
     known = frozenset(name for entry in fields for name in entry.keys) | {name for name in no_effect if "*" not in name}
     return Table(
@@ -49,6 +56,7 @@ def flag_table(
         locate=partial(_locate, known),
         prefer=partial(_prefer, dashes),
         null_is_unset=False,
+        files=frozenset({*launcher_keys.FILES, *files}),
     )
 
 
@@ -82,7 +90,7 @@ def including(document: Document, name: str, path: str | None) -> Document:
 
     A script may stand some folders below the one that it is started from, so the folders above its own are looked into, too.
     """
-    if path is None or isinstance(path, Unresolved) or not path.strip():
+    if not isinstance(path, str) or isinstance(path, Unresolved) or not path.strip():
         return document
     for above in ("", "../", "../../", "../../../")[: 1 if path.startswith("/") or document.launch is None else None]:
         found = document.including(name, above + path)

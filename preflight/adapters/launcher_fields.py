@@ -88,6 +88,7 @@ FIELDS: tuple[Field, ...] = (
     _zero("batch", "train_micro_batch_size_per_gpu", whole()),
     _zero("bf16", "bf16.enabled", flag()),
     _zero("fp16", "fp16.enabled", flag()),
+    _zero("zero.untested", "zero_allow_untested_optimizer", flag()),
     *(_zero(f"zero.{name}", f"zero_optimization.{name}", flag()) for name in
       ("contiguous_gradients", "reduce_scatter", "overlap_comm")),
     *(_zero(f"zero.{name}", f"zero_optimization.{key}", quantity()) for name, key in (

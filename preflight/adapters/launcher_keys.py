@@ -5,6 +5,9 @@ Of accelerate: ClusterConfig (commands/config/config_args.py); of DeepSpeed: doc
 
 from __future__ import annotations
 
+#: What stands beside the trainer's own flags: the launcher's, and the files that it names.
+FILES = ("launcher", "accelerate", "deepspeed_config")
+
 _ACCELERATE = (
     "compute_environment", "debug", "downcast_bf16", "enable_cpu_affinity", "machine_rank", "main_process_ip", "main_process_port",
     "main_training_function", "rdzv_backend", "same_network", "tpu_*", "use_cpu", "command_file", "commands", "dynamo_backend",
@@ -16,7 +19,7 @@ _DEEPSPEED = (
     "compression_training", "csv_monitor", "curriculum_learning", "data_efficiency", "data_types", "dump_state", "elasticity",
     "flops_profiler", "gradient_allreduce_op", "gradient_clipping", "gradient_predivide_factor", "optimizer", "prescale_gradients",
     "scheduler", "seq_parallel_communication_data_type", "sparse_attention", "sparse_gradients", "steps_per_print", "tensorboard",
-    "train_batch_size", "torch_autocast", "timers", "wall_clock_breakdown", "wandb", "zero_allow_untested_optimizer",
+    "train_batch_size", "torch_autocast", "timers", "wall_clock_breakdown", "wandb",
     "zero_force_ds_cpu_optimizer", "memory_breakdown", "bf16.*", "fp16.*", "use_data_before_expert_parallel_",
 )  # fmt: skip
 _ZERO = (

@@ -207,7 +207,7 @@ def _size(run: Draft) -> None:
     """Latents are encoded beforehand, so the config does not say their size; the validation's is what the author makes."""
     if "data.width" not in run.settled:
         source = "validation.video_dims, as the encoded data set's size stands in no config"
-        old = "model_source" in (run.document.data.get("model") or {})
+        old = "model_source" in run.block("model")
         dims = (704, 480, 161) if old else (960, 544, 89)  # ValidationConfig's default in either trainer
         for axis, value in zip(("width", "height", "frames"), dims, strict=True):
             run.assume(f"data.{axis}", run.get(f"sample.{axis}", value), source)

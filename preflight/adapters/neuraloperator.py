@@ -157,7 +157,7 @@ def _dims(run: Draft, arch: str, block: Mapping[str, Any], key: str) -> None:
     run.assume("model.dims.out_channels", 1, "models/fno.py of 0.3.0 and 1.0.2: FNO2d")
     if "factorization" not in block and arch.startswith("t"):
         run.settled["model.dims.factorization"] = "Tucker"
-    if run.get("model.dims.domain_padding") and block.get("domain_padding_mode") == "one-sided":
+    if isinstance(run.get("model.dims.domain_padding"), int | float) and block.get("domain_padding_mode") == "one-sided":
         put("domain_padding", run.get("model.dims.domain_padding") / 2, "domain_padding")
     for name in ("use_channel_mlp", "preactivation", "separable"):
         if f"model.dims.{name}" in run.settled:

@@ -41,10 +41,12 @@ class Adapter:
     """One trainer's format. `read` raises ConfigError with a finding for each value that cannot be understood.
 
     `tables` are what `preflight list adapters -v` shows of it: the keys, what they mean, and the trainer's defaults. The first is
-    that of its files, from which their schema is written.
+    that of its files, from which their schema is written. `trains` tells a launch that trains from one that only prepares a
+    training, such as the encoding of its data set; a script's other launches are judged in its place.
     """
 
     name: str
     matches: Callable[[Document], bool]
     read: Callable[[Document], Reading]
     tables: tuple[Table, ...] = ()
+    trains: Callable[[Document], bool] = lambda _: True

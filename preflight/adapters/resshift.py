@@ -122,6 +122,8 @@ def read(document: Document) -> Reading:
         ("_batch", "train.batch", "two whole numbers such as [96, 8]"),
         ("_micro", "train.microbatch", "the samples of one forward pass"),
         ("_amp", "train.use_amp", "true or false"),
+        ("_target", "model.target", "the network's class"),
+        ("_trainer", "trainer.target", "the trainer's class"),
     ):
         if path not in run.settled:
             message = f"{key} is missing, and ResShift's trainer has no default for it; expected {expected}."
@@ -187,17 +189,15 @@ def _batch(run: Draft) -> None:
 
 
 def _dims(run: Draft) -> None:
-    data = run.document.data
     run.put("model.name", NETWORKS[str(run.get("_target"))], like="_target")
-    params = data["model"].get("params")
-    for name, value in (params if isinstance(params, Mapping) else {}).items():
+    for name, value in run.block("model", "params").items():
         run.settled[f"model.dims.{name}"] = value
         run.origins[f"model.dims.{name}"] = f"model.params.{name}"
     run.put("model.dims.lpips", TRAINERS[str(run.get("_trainer"))], like="_trainer")
     run.put("model.dims.sf", run.get("_factor"), like="_factor")
-    coder = data.get("autoencoder")
-    if isinstance(coder, Mapping):
-        run.settled["model.dims.autoencoder"] = dict(coder.get("params") or {})
+    coder = run.block("autoencoder")
+    if coder:
+        run.settled["model.dims.autoencoder"] = dict(run.block("autoencoder", "params"))
         run.origins["model.dims.autoencoder"] = "autoencoder.params"
         if coder.get("use_fp16"):
             message = "autoencoder.use_fp16 is not read by the trainer, which keeps the autoencoder in float32."

@@ -39,13 +39,14 @@ class Family:
 
     `alignment` is what the family forces sides to be multiples of, `frames` what it rounds a clip down to (n x it + 1). `dims` are
     a flavour's own dimensions. `silent` says that without a prompt it does not validate (validation_disable_unconditional), and
-    `framerate` how many frames a second of a clip has where the config gives none.
+    `framerate` how many frames a second of a clip has where the config gives none. `stills`: images where nothing says clips.
     """
 
     flavours: Mapping[str, str]
     alignment: int | None = None
     frames: int = 1
     framerate: int = 30
+    stills: bool = False
     targets: tuple[str, ...] = ATTENTION
     dims: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     silent: bool = False
@@ -55,11 +56,6 @@ class Family:
     interval: bool = True
 
 
-# transformer/config.json of stabilityai/stable-diffusion-3.5-medium and -large, as derivatives on the Hugging Face Hub repeat them
-SD35 = {
-    "medium": {"dual_attention_layers": list(range(13)), "qk_norm": "rms_norm", "pos_embed_max_size": 384},
-    "large": {"num_layers": 38, "num_attention_heads": 38, "caption_projection_dim": 2432, "qk_norm": "rms_norm"},
-}
 _FLUX2 = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "attn.to_qkv_mlp_proj")
 FAMILIES: Mapping[str, Family] = {
     "wan": Family(
@@ -100,7 +96,7 @@ FAMILIES: Mapping[str, Family] = {
     "flux2": Family(
         flavours={"klein-9b": "FLUX.2 klein 9B", "klein-4b": "flux.2-klein-4b", "dev": "flux.2-dev"}, alignment=16, targets=_FLUX2
     ),
-    "sd3": Family(flavours={"medium": "sd3-medium", "large": "sd3-medium"}, alignment=64, dims=SD35),
+    "sd3": Family(flavours={"medium": "sd3.5-medium", "large": "sd3.5-large"}, alignment=64),
     "sdxl": Family(
         flavours={"base-1.0": "sdxl", "base-0.9": "sdxl", "refiner-1.0": "SDXL refiner", "refiner-0.9": "SDXL refiner"},
         alignment=64,
@@ -192,13 +188,49 @@ FAMILIES: Mapping[str, Family] = {
     "kolors": Family(flavours={"1.0": "kolors"}, interval=False),
     "longcat_image": Family(flavours={"final": "longcat-image", "dev": "longcat-image", "edit": "LongCat Image Edit"}),
     "sanavideo": Family(flavours={"2b-480p": "sana-video-2b"}, frames=8, framerate=16, video=True),
+    "cosmos3": Family(
+        flavours={
+            "nano": "cosmos3-nano",
+            "edge": "cosmos3-edge",
+            "super": "cosmos3-super",
+            "super-i2v": "cosmos3-super",
+            "super-t2i": "cosmos3-super",
+        },
+        alignment=16,
+        frames=4,
+        framerate=24,
+        stills=True,
+        targets=("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+        video=True,
+    ),
+    "longcat_video": Family(
+        flavours={"final": "longcat-video"}, alignment=64, frames=8, targets=("qkv", "proj", "q_linear", "kv_linear"), video=True
+    ),
+    "kandinsky5_video": Family(
+        flavours={
+            "t2v-lite-sft-5s": "kandinsky5-t2v-lite",
+            "t2v-lite-pretrain-5s": "kandinsky5-t2v-lite",
+            "t2v-lite-sft-10s": "Kandinsky 5 Lite of ten seconds",
+            "t2v-lite-pretrain-10s": "Kandinsky 5 Lite of ten seconds",
+            "t2v-pro-sft-5s-hd": "Kandinsky 5 Pro",
+            "t2v-pro-sft-10s-hd": "Kandinsky 5 Pro",
+            "t2v-pro-pretrain-5s-hd": "Kandinsky 5 Pro",
+            "t2v-pro-pretrain-10s-hd": "Kandinsky 5 Pro",
+            "i2v-lite-5s": "kandinsky5-t2v-lite",
+            "i2v-pro-sft-5s": "Kandinsky 5 Pro",
+        },
+        frames=4,
+        framerate=24,
+        targets=("to_key", "to_query", "to_value"),
+        video=True,
+    ),
 }
 #: Families whose networks are not modelled, by the names that people know them by (helpers/models/model_metadata.json).
 OTHERS: Mapping[str, str] = {
-    "ace_step": "ACE-Step", "anima": "Anima", "boogu_image": "Boogu-Image", "cosmos3": "Cosmos 3", "deepfloyd": "DeepFloyd IF",
+    "ace_step": "ACE-Step", "anima": "Anima", "boogu_image": "Boogu-Image", "deepfloyd": "DeepFloyd IF",
     "ernie": "ERNIE-Image", "heartmula": "HeartMuLa", "ideogram": "Ideogram 4", "infinitetalk": "InfiniteTalk",
-    "kandinsky5_image": "Kandinsky 5 Image", "kandinsky5_video": "Kandinsky 5 Video", "krea2": "Krea 2",
-    "longcat_video": "LongCat Video", "mageflow": "Mage-Flow", "minimaxh3": "MiniMax H3",
+    "kandinsky5_image": "Kandinsky 5 Image", "krea2": "Krea 2",
+    "mageflow": "Mage-Flow", "minimaxh3": "MiniMax H3",
     "minimaxmusic": "MiniMax Music 3", "omnigen": "OmniGen", "sd2x": "Stable Diffusion 2",
     "stable_cascade": "Stable Cascade", "wan_s2v": "Wan2.2 S2V 14B", "z_image_omni": "Z-Image Omni", "zlab_i1": "zlab i1",
 }  # fmt: skip

@@ -76,8 +76,8 @@ def _alone(run: Draft, usual: Usual) -> None:
     key = named(run.document)
     told = run.document.data.get(BACKENDS, run.document.data.get(key))
     clip = "_clip" if "_clip" in run.origins else "sample.frames" if "sample.frames" in run.origins else None
-    if known.video and clip == "sample.frames":
-        usual = Usual(**{name: getattr(usual, name) for name in usual.__slots__} | {"clip": run.get("sample.frames")})
+    if known.video and (clip == "sample.frames" or (known.stills and clip is None)):
+        usual = replace(usual, clip=run.get("sample.frames") if clip else 1)
     sample = single(run.get("_resolution"), run.get("_resolution_type"), usual)
     source = "the data sets' own file says it, and is not there"
     for path, value, like in (

@@ -130,8 +130,8 @@ def _require(run: Draft, path: str, key: str, expected: str) -> None:
 
 def _network_dims(run: Draft) -> None:
     """What model/networks.py: define_G reads of `model.unet`."""
-    block = run.document.data.get("model", {}).get("unet")
-    found = {"channel_mults" if name == "channel_multiplier" else name: (name, value) for name, value in (block or {}).items()}
+    block = run.block("model", "unet")
+    found = {"channel_mults" if name == "channel_multiplier" else name: (name, value) for name, value in block.items()}
     for name in UNET:
         if name in found:
             run.settled[f"model.dims.{name}"] = found[name][1]
@@ -173,8 +173,7 @@ def _fixed(run: Draft) -> None:
         "save.optimizer": True,
     }.items():
         run.settled[path] = value
-    train = run.document.data.get("train")
-    block = train if isinstance(train, Mapping) else {}
+    block = run.block("train")
     if block.get("ema_scheduler") is not None:
         message = "train.ema_scheduler is not used: the trainer keeps no averaged copy of the network."
         run.findings.append(run.document.finding("unread-average", "note", message, key="train.ema_scheduler"))
@@ -198,7 +197,8 @@ def _nonsense(run: Draft) -> None:
         fed = "the noisy image and the one to be resolved" if conditional else "the noisy image alone"
         message = f"in_channel is {inputs}, but the U-Net is fed {images} channels: {fed}; expected {images}."
         run.note("error", "channel-mismatch", message, at="model.dims.in_channel")
-    side, halvings = run.get("data.height"), len(run.get("model.dims.channel_mults") or [0]) - 1
+    levels = run.get("model.dims.channel_mults")
+    side, halvings = run.get("data.height"), len(levels) - 1 if isinstance(levels, list) and levels else 0
     if side % 2**halvings:
         message = f"r_resolution {side} cannot be halved {halvings} times; expected a multiple of {2**halvings}."
         run.note("error", "uneven-grid", message, at="data.height")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -50,7 +50,7 @@ class Table:
 
     `sections` are mappings that only group keys. `locate` makes a user's path of keys, with "*" where it goes through a list, the
     one that is looked up here, `prefer` spells a key of ours as this user would, and `null_is_unset` says whether an empty value
-    means the trainer's default.
+    means the trainer's default. `files` are groups that stand for other files, whose keys are theirs alone.
     """
 
     unread: str
@@ -60,6 +60,7 @@ class Table:
     locate: Callable[[tuple[str, ...]], tuple[str, ...]] = tuple
     prefer: Callable[[str, Document], str] = lambda key, _: key
     null_is_unset: bool = True
+    files: frozenset[str] = frozenset()
 
     def find(self, parts: tuple[str, ...]) -> Field | bool:
         """The field that the user's `parts` name, True when they change no memory, False when nobody knows them."""
@@ -85,11 +86,16 @@ class Table:
                 return
             names = names[1:]
 
+    def _file(self, names: Sequence[str]) -> str:
+        """The group of the file that a key stands in; none for the config itself."""
+        return names[0] if len(names) > 1 and names[0] in self.files else ""
+
     def suggest(self, parts: tuple[str, ...]) -> str | None:
-        """The key, as this table has it, whose last word is much like that of `parts`; the same block's first."""
-        *above, last = self.locate(parts) or ("",)
+        """The key of the same file, as this table has it, whose last word is much like that of `parts`; the same block's first."""
+        *above, last = place = self.locate(parts) or ("",)
         known = [name for entry in self.fields for name in entry.keys]
         known += [name for name in self.no_effect if "*" not in name]
+        known = [name for name in known if self._file(name.split(".")) == self._file(place)]
         near = [name for name in known if name.split(".")[:-1] == above]
         for names in (near, known):
             ends = {name.rsplit(".", 1)[-1].lower(): name for name in reversed(names)}

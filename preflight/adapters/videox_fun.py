@@ -124,7 +124,9 @@ def read(document: Document) -> Reading:
             "this is the file of a network, which --config_path names, and no training config; give the launch of the train.py"
             " or train_lora.py that reads it."
         )
-        raise ConfigError(document.finding("not-a-training-config", "error", message, key=min(SECTIONS & document.data.keys())))
+        raise ConfigError(
+            document.finding("not-a-training-config", "error", message, key=min(SECTIONS & document.data.keys(), default=None))
+        )
     run = flags.draft(launcher.including(_named(document)), TABLE)
     _model(run, document.launch.program)
     videox_fun_run.method(run)

@@ -10,6 +10,9 @@ from preflight.spec import Sample, Spec
 SQUARENESS = 0.06  # two sizes are of one aspect when their ratios differ by less: 832×480 and 1280×720 do by 0.026
 GROWTH = 4  # how many times longer a side or a clip is looked at; nobody asks for more than the nearest step anyway
 GROWTH_BATCH = 4096
+SHORTEST = 256  # pixels of the shorter side of what an autoencoder is trained with: the lowest of sd-scripts' buckets
+FEWEST = 9  # frames; with fewer a clip teaches no motion, and whoever wants images trains on images
+FAR = 8  # as many times fewer pixels, and more, are another data set
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,25 +38,28 @@ def batches(job: Job, *, accumulates: bool) -> list[int]:
     return [batch for batch in range(train.batch - 1, 0, -1) if not accumulates or samples % batch == 0]
 
 
-def frames(job: Job) -> list[int]:
-    """Smaller numbers of frames in the VAE's steps, largest first; none for images."""
+def frames(job: Job, fewest: int = FEWEST) -> list[int]:
+    """Smaller numbers of frames in the VAE's steps, largest first, not below `fewest`; none for images."""
     now, steps = job.spec.data.frames, job.steps
     if now <= 1:
         return []
     first = steps.frames_below(now - 1)
-    return list(range(first, 0, -steps.frames))
+    return [count for count in range(first, 0, -steps.frames) if count >= fewest]
 
 
 def sizes(job: Job) -> list[tuple[int, int]]:
     """Smaller (height, width), largest first, the aspect kept to the nearest legal size.
 
     From a size that the network's authors trained at these are the other ones of its aspect, and only below them every step of
-    the network's grid; from any other size they are all on the grid.
+    the network's grid; from any other size they are all on the grid. None is so small that nobody trains at it.
     """
     data, trained = job.spec.data, _trained(job)
-    below = [size for size in trained if size[0] * size[1] < data.height * data.width]
+    area = data.height * data.width
+    shortest = min(SHORTEST, data.height, data.width) if job.vae is not None else 1
+    below = [size for size in trained if size[0] * size[1] < area]
     height, width = below[-1] if below else (data.height, data.width)
-    return below + [size for size in reversed(_grid(job, 1, height - 1)) if size[1] <= width]
+    found = below + [size for size in reversed(_grid(job, 1, height - 1)) if size[1] <= width]
+    return [size for size in found if min(size) >= shortest and size[0] * size[1] * FAR > area]
 
 
 def larger_batches(job: Job) -> list[int]:

@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from preflight import catalog
+from preflight.advice.words import words
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
 from preflight.judge import Judgement, judge_job
+from preflight.report import Memory
 from preflight.spec import Spec
 from preflight.units import gib
 
 MOST_GPUS = 1024
+NAMED = {"optimizer": "the optimizer's states"}
 
 
-def elsewhere(judgement: Judgement, threshold: float) -> Finding:
-    """The finding `no-reduction`: what fills the memory, the smallest GPU of the catalog that would do, how many of this one."""
-    memory = judgement.memory
-    parts = {name: size for name, size in memory.components.items() if size}
-    usable = memory.usable_bytes or 0
-    alone = [name for name, size in parts.items() if size > usable] or [max(parts, key=lambda name: parts[name] or 0)]
-    name = max(alone, key=lambda part: parts[part] or 0)
-    beyond = ", more than" if (parts[name] or 0) > usable else " of"
-    message = (
-        f"Nothing that this trainer has a key for makes it fit: in the {memory.peak_phase} phase {name} alone take "
-        f"{gib(parts[name] or 0)}{beyond} the {gib(usable)} that are usable."
-    )
+def elsewhere(judgement: Judgement, threshold: float, furthest: Spec) -> Finding:
+    """The finding `no-reduction`: what fills the memory, the smallest GPU of the catalog that would do, how many of this one.
+
+    `furthest` is the run with all that the trainer has keys for.
+    """
+    now = judgement.case.job.spec
+    memory = judge_job(judgement.case.job.with_spec(furthest), threshold).memory if furthest != now else judgement.memory
+    made = f"even with {words(now, furthest)}, " if furthest != now else ""
+    message = f"Nothing that this trainer has a key for makes it fit: {made}{_filled(memory)}."
     fixes = tuple(_places(judgement.case.job, threshold))
     fix = (
         f"as it stands it fits {' or '.join(fixes)}"
@@ -34,6 +34,24 @@ def elsewhere(judgement: Judgement, threshold: float) -> Finding:
         else "no GPU of the catalog, and no number of these, holds it as it stands"
     )
     return Finding(id="no-reduction", severity="error", message=message, fix=fix)
+
+
+def _filled(memory: Memory) -> str:
+    """What alone is more than the GPU has, or else the most of what there is."""
+    parts, usable, peak = (
+        {name: size or 0 for name, size in memory.components.items()},
+        memory.usable_bytes or 0,
+        memory.peak_bytes or 0,
+    )
+    name = max(parts, key=lambda part: parts[part])
+    alone = f"{NAMED.get(name, name)} alone take {gib(parts[name])}"
+    phase = f"in the {memory.peak_phase} phase"
+    if parts[name] > usable:
+        return f"{phase} {alone}, more than the {gib(usable)} that are usable"
+    if peak <= usable:
+        limit = memory.activation_limit_bytes or 0
+        return f"activations alone take {gib(memory.activation_bytes or 0)}, more than the {gib(limit)} that they may"
+    return f"{phase} {alone}, and with the rest it is {gib(peak)} of the {gib(usable)} that are usable"
 
 
 def _places(job: Job, threshold: float) -> Iterator[str]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from preflight.advice import candidates
 from preflight.advice.moves import LOSSY, Move, shaped
-from preflight.advice.reductions import Restate, offer
+from preflight.advice.reductions import offer
+from preflight.advice.said import Restate
 from preflight.advice.search import Search
 from preflight.job import Job
 from preflight.judge import Judgement

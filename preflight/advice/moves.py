@@ -5,8 +5,8 @@ A move that has nothing to offer a run (it is done already, the GPU or the strat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,8 @@ class Move:
     """`values` are its steps for a job, the least first, and `apply` is the job's spec with one of them made.
 
     `tier` is what it costs: nothing, time, or some of the result. `needs` are the canonical keys without which it is not made.
-    `shape` names the dimensions of a Candidate that a value holds, where it holds some: they can be walked all at once.
+    `shape` names the dimensions of a Candidate that a value holds, where it holds some: they can be walked all at once. `brings`
+    are canonical keys that the trainer changes along with it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Move:
     values: Callable[[Job], Sequence[Any]]
     apply: Callable[[Job, Any], Spec]
     shape: tuple[str, ...] = ()
+    brings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def moves(*, accumulates: bool) -> tuple[Move, ...]:
@@ -62,6 +64,7 @@ def moves(*, accumulates: bool) -> tuple[Move, ...]:
         _switch("offloaded", FREE, ("data.latents", "data.text"), _away),
         _switch("checkpointing", FREE, ("train.checkpointing",), _checkpointed),
         _switch("8-bit", FREE, ("train.optimizer.bits",), _eight_bit),
+        _switch("tiled", FREE, ("sample.tiling",), _tiled),
         Move(name="shorter samples", tier=FREE, needs=("sample.frames",), values=_shorter, apply=_shortened),
         Move(name="sampled", tier=SLOWER, needs=("sample.batch",), values=_fewer_samples, apply=_sampling),
         shaped("batch", SLOWER, kept, batches, ("batch",), accumulates=accumulates),
@@ -72,6 +75,7 @@ def moves(*, accumulates: bool) -> tuple[Move, ...]:
         _switch("optimizer", SLOWER, ("offload.optimizer",), _optimizer_away),
         Move(name="swapped", tier=SLOWER, needs=("offload.blocks",), values=_blocks, apply=_swap),
         _switch("activations", SLOWER, ("offload.activations",), _activations_away),
+        _switch("layers", SLOWER, ("offload.layers",), _layers_away),
         _switch("parameters", SLOWER, ("offload.parameters",), _weights_away),
         *(_switch(name, LOSSY, ("precision.quantization",), partial(_quantised, name)) for name in QUANTIZED),
         Move(name="rank", tier=LOSSY, needs=("train.lora.rank",), values=_ranks, apply=_rank),
@@ -150,6 +154,12 @@ def _eight_bit(job: Job) -> Spec:
     return replace(job.spec, train=replace(train, optimizer=replace(train.optimizer, bits=8)))
 
 
+def _tiled(job: Job) -> Spec:
+    """Samples decoded tile by tile, blended where tiles meet."""
+    sample = job.spec.sample
+    return replace(job.spec, sample=replace(sample, tiling=True)) if sample is not None and job.vae is not None else job.spec
+
+
 def _fewer_samples(job: Job) -> list[int]:
     sample = job.spec.sample
     return _halves(sample.batch, 1) if sample is not None else []
@@ -166,7 +176,7 @@ def _shorter(job: Job) -> list[int]:
     if sample is None:
         return []
     drawn = replace(data, frames=sample.frames or data.frames)
-    return candidates.frames(job.with_spec(replace(job.spec, data=drawn)))
+    return candidates.frames(job.with_spec(replace(job.spec, data=drawn)), fewest=1)
 
 
 def _shortened(job: Job, frames: int) -> Spec:
@@ -241,10 +251,17 @@ def _optimizer_away(job: Job) -> Spec:
 
 
 def _blocks(job: Job) -> list[int]:
-    """How many blocks wait on the host, all but one at most; whole weights on each GPU are what is swapped."""
+    """How many blocks wait on the host, all but one at most; whole weights on each GPU are what is swapped.
+
+    Beside a block of two streams go two of one stream, and two of each kind stay (musubi-tuner, hunyuan_model/models.py:
+    enable_block_swap; sd-scripts, flux_models.py): 36 at most of HunyuanVideo, 34 of FLUX.1.
+    """
     layers, spec = job.dims.get("num_layers"), job.spec
-    whole = spec.parallel.strategy in ("none", "ddp") and not spec.offload.parameters
-    return list(range(spec.offload.blocks + 1, layers)) if isinstance(layers, int) and whole else []
+    whole = spec.parallel.strategy in ("none", "ddp") and not spec.offload.parameters and not spec.offload.layers
+    if not isinstance(layers, int) or not whole:
+        return []
+    mixed = (job.dims.get("num_single_layers") or 0) >= 2 * layers
+    return list(range(spec.offload.blocks + 1, 2 * layers - 3 if mixed else layers))
 
 
 def _swap(job: Job, blocks: int) -> Spec:
@@ -254,6 +271,14 @@ def _swap(job: Job, blocks: int) -> Spec:
 def _activations_away(job: Job) -> Spec:
     on = job.spec.train.checkpointing is not False
     return replace(job.spec, offload=replace(job.spec.offload, activations=True)) if on else job.spec
+
+
+def _layers_away(job: Job) -> Spec:
+    """Linear layers that come one at a time, of a run on one GPU that swaps nothing else."""
+    away, parallel = job.spec.offload, job.spec.parallel
+    if parallel.gpus > 1 or away.blocks or away.layers:
+        return job.spec
+    return replace(job.spec, offload=replace(away, layers=True))
 
 
 def _weights_away(job: Job) -> Spec:

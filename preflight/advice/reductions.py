@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import log
-from typing import Any
 
 from preflight.advice.elsewhere import elsewhere
 from preflight.advice.moves import FREE, LOSSY, SLOWER, Move, moves
+from preflight.advice.said import Restate, as_read, said
 from preflight.advice.search import Search
 from preflight.advice.segments import segments
 from preflight.advice.words import changes, loss, words
@@ -24,17 +24,6 @@ MUCH = log(1.5)  # an offer that leaves out half as many pixels again as another
 WIDEST = 3  # moves in one offer, before all that help are taken together
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Restated:
-    """Changes in the user's own `keys`, and the `spec` that the trainer's adapter reads from the config with them."""
-
-    keys: Mapping[str, Any]
-    spec: Spec
-
-
-Restate = Callable[[Mapping[str, Any]], Restated | None]
-
-
 def reductions(judgement: Judgement, threshold: float, restate: Restate) -> tuple[tuple[Reduction, ...], tuple[Finding, ...]]:
     """Offers, the least costly first, and what to say beside them.
 
@@ -47,7 +36,7 @@ def reductions(judgement: Judgement, threshold: float, restate: Restate) -> tupl
     aside = tuple(segments(judgement, threshold))
     if found:
         return tuple(found), aside
-    return (), (elsewhere(judgement, threshold), *aside)
+    return (), (elsewhere(judgement, threshold, advisor.furthest()), *aside)
 
 
 Sets = list[tuple[Move, ...]]
@@ -64,7 +53,7 @@ class _Advisor:
 
     def offers(self) -> list[Reduction]:
         """At most OFFERS, in the order of what they cost."""
-        known = [move for move in self._moves() if self._sayable(move)]
+        known = self._moves()
         harmless = [move for move in known if move.tier < LOSSY]
         lossy = [move for move in known if move.tier == LOSSY]
         alone = self._settled((move,) for move in known if move.name != JOINT)
@@ -75,14 +64,35 @@ class _Advisor:
             found |= self._beside(harmless, lossy, whole=not together)
         return self._stated(found)
 
-    def _moves(self) -> tuple[Move, ...]:
-        accumulates = self.restate({"train.accumulation": self.spec.train.accumulation + 1}) is not None
-        return moves(accumulates=accumulates)
+    def furthest(self) -> Spec:
+        """The run with all that helps and that the trainer has keys for, each in its last step, as its adapter reads it."""
+        known = [move for move in self._moves() if move.name != JOINT]
+        for tried in (known, [move for move in known if move.tier < LOSSY]):
+            chosen = self._compatible(tried)
+            after = self.search.fully(self.spec, chosen)
+            for move in reversed(chosen):
+                fewer = tuple(other for other in chosen if other is not move)
+                less = self.search.fully(self.spec, fewer)
+                if less is not None and after is not None and self.search.peak(less) <= self.search.peak(after):
+                    chosen, after = fewer, less
+            restated = said(self.spec, after, chosen, self.restate) if after is not None else None
+            if restated is not None and not self.search.fits(restated.spec):
+                return restated.spec
+        return self.spec
 
-    def _sayable(self, move: Move) -> bool:
-        """Whether the move has a step, and the trainer has keys for it."""
-        after = self.search.fully(self.spec, (move,))
-        return after is not None and said(self.spec, after, (move,), self.restate) is not None
+    def _moves(self) -> list[Move]:
+        """The moves that have a step, and that the trainer has keys for."""
+        job = self.search.job
+        found = (as_read(job, move, self.restate) for move in moves(accumulates=self._accumulates()))
+        return [move for move in found if move is not None]
+
+    def _accumulates(self) -> bool:
+        """Whether the trainer has a key for accumulation, or makes up for a smaller batch by itself."""
+        train = self.spec.train
+        if self.restate({"train.accumulation": train.accumulation + 1}) is not None:
+            return True
+        alone = self.restate({"train.batch": 1}) if train.batch > 1 else None
+        return alone is not None and alone.spec.train.batch == 1 and alone.spec.effective_batch == self.spec.effective_batch
 
     def _settled(self, sets: Iterable[tuple[Move, ...]]) -> dict[tuple[Move, ...], Spec]:
         """The sets that make the run fit; none that does without one of its moves."""
@@ -182,17 +192,6 @@ def offer(search: Search, after: Spec, chosen: Sequence[Move], restate: Restate)
         peak_bytes=search.peak(restated.spec),
         summary=words(before, restated.spec),
     )
-
-
-def said(before: Spec, after: Spec, chosen: Sequence[Move], restate: Restate) -> Restated | None:
-    """`after` in the user's keys, when they say all that the moves need."""
-    changed = changes(before, after)
-    restated = restate(changed)
-    if restated is None:
-        return None
-    now = changes(before, restated.spec)
-    needed = {path for move in chosen for path in move.needs} & changed.keys()
-    return restated if all(now.get(path) == changed[path] for path in needed) else None
 
 
 def _lossy(chosen: Sequence[Move]) -> set[str]:

@@ -29,9 +29,14 @@ def fitting(case: Case, candidates: Sequence[Candidate]) -> list[Candidate]:
         np.array([getattr(candidate, name) for candidate in candidates], dtype=np.int64)
         for name in ("batch", "frames", "height", "width")
     )
-    shape = replace(case.job.shape, batch=batch, frames=frames, height=height, width=width)
-    need = budget(case.job, case.model, shape)
-    fits = np.broadcast_to(case.limits.hold(need.least(need.step), need.activations), batch.shape)
+    alike = [(slice(None), frames)]
+    if case.model.network.each_frame:
+        alike = [(frames == count, int(count)) for count in np.unique(frames)]
+    fits = np.zeros(batch.shape, dtype=bool)
+    for where, count in alike:
+        shape = replace(case.job.shape, batch=batch[where], frames=count, height=height[where], width=width[where])
+        need = budget(case.job, case.model, shape)
+        fits[where] = case.limits.hold(need.least(need.step), need.activations)
     return [candidate for candidate, ok in zip(candidates, fits, strict=True) if ok]
 
 

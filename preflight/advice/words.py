@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import log
 from typing import Any
 
@@ -17,6 +17,19 @@ def changes(before: Spec, after: Spec) -> dict[str, Any]:
     """Canonical dotted keys that differ, with their new values."""
     was, now = dict(_leaves(before.to_mapping())), dict(_leaves(after.to_mapping()))
     return {key: value for key, value in now.items() if was.get(key) != value}
+
+
+def changed(spec: Spec, to: Mapping[str, Any]) -> Spec:
+    """`spec` with the canonical dotted keys of `to` set; the other way round than `changes`."""
+    data = spec.to_mapping()
+    for path, value in to.items():
+        *above, last = path.split(".")
+        place = data
+        for step in above:
+            place[step] = dict(place.get(step) or {})
+            place = place[step]
+        place[last] = value
+    return Spec.from_mapping(data)
 
 
 def _leaves(data: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -116,6 +129,8 @@ def _offload(before: Spec, after: Spec) -> Iterator[str]:
         yield f"{now.blocks} blocks swapped to the host"
     if now.activations and not was.activations:
         yield "activations on the host"
+    if now.layers and not was.layers:
+        yield "layers on the host, one at a time on the GPU"
     if now.parameters and not was.parameters:
         yield "weights on the host"
 
@@ -128,5 +143,7 @@ def _sample(before: Spec, after: Spec) -> Iterator[str]:
     frames = now.frames or after.data.frames
     if now.frames != was.frames and frames != after.data.frames:
         yield f"samples of {frames} frame{'s' * (frames > 1)}"
+    if now.tiling and not was.tiling:
+        yield "samples decoded in tiles"
     if now.batch not in (was.batch, after.train.batch):
         yield f"samples drawn {now.batch} at a time"

@@ -26,7 +26,8 @@ def check(case: Case) -> Answers:
 def _optimizer(spec: Spec) -> Answers:
     """runtime/engine.py, _configure_optimizer: an assertion unless zero_allow_untested_optimizer; accelerate sets that."""
     chosen, strategy = spec.train.optimizer, spec.parallel.strategy
-    if strategy.startswith("zero") and not known_to_zero(chosen):
+    allowed = spec.parallel.zero is not None and spec.parallel.zero.untested
+    if strategy.startswith("zero") and not allowed and not known_to_zero(chosen):
         named = f"{chosen.name} in {chosen.bits} bits" if chosen.bits != 32 else chosen.name
         message = f"DeepSpeed's ZeRO refuses {named}, which it was not tested with, unless zero_allow_untested_optimizer is true."
         yield Found("warning", message, "train.optimizer.name", fix="adamw, or the setting, which accelerate makes itself")

@@ -16,7 +16,7 @@ MFU = (0.5, 0.3)  # what well and what usually tuned runs of transformers reach,
 
 def check(case: Case) -> Answers:
     gpu, spec = case.job.gpu, case.job.spec
-    if gpu is None or not case.attends:  # the range of MFU is known for transformers only
+    if gpu is None or not case.attends or spec.train.distillation:  # MFU is known for transformers, a student's rollouts are not
         return
     from preflight.planning.hardware import peak_tflops
     from preflight.planning.step_flops import step_flops

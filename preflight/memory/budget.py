@@ -15,7 +15,7 @@ from preflight.memory.optimizer import Optimizer, optimizer
 from preflight.memory.rank import Rank
 from preflight.memory.reserve import Layout, can_lay_out
 from preflight.memory.sharding import rank
-from preflight.memory.step import Step, walk
+from preflight.memory.step import walk
 from preflight.networks.network import Shape
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import Size, rounded
@@ -23,7 +23,7 @@ from preflight.tape.meter import Size, rounded
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resident:
-    """Bytes on the GPU between steps, by what they are; `teacher` and `critic` are the weights of networks beside the one trained."""
+    """Bytes on the GPU between steps, by what they are; `teacher` and `critic` are weights beside the network's."""
 
     network: int = 0
     teacher: int = 0
@@ -70,7 +70,8 @@ class Budget:
     `allocated` is what torch's allocator hands out at the step's peak; `reserved` adds fragmentation and kernel workspaces.
     `kept_gradients` are those that the trainer leaves in place between steps, `away` what of the step waits in host memory.
     `activations` is the highest sum of saved tensors and transients in the step's forward and backward pass, `gathered` those
-    weights of other ranks in it that the walk does not gather itself. `beside` are networks beside the one trained. `layout` is where its blocks lie in the allocator's segments.
+    weights of other ranks in it that the walk does not gather itself. `beside` are the networks of a distillation. `layout` is
+    where its blocks lie in the allocator's segments.
     """
 
     resident: Resident
@@ -194,11 +195,11 @@ def _averaged(dtype: str | None, model: Model) -> int:
 
 
 def _encoders(job: Job) -> dict[str, int]:
-    """Frozen components that stay on the GPU: those used in every step, neither cached nor offloaded."""
+    """Frozen components that stay on the GPU: those used in every step, neither cached nor offloaded, and a VAE that never leaves."""
     data, found = job.spec.data, {}
     if data.text == "online":
         found.update(encoders_bytes(job))
-    if data.latents == "online" and job.vae is not None:
+    if (data.latents == "online" or data.vae_resident) and job.vae is not None:
         found[job.vae.id] = component_bytes(job, job.vae)
     return found
 

@@ -76,6 +76,7 @@ def roles(work: Job) -> Roles:
 
 
 def _role(work: Job, name: str, role: str, *, trains: bool) -> Role:
+    """The student's spec for another network, which trains whole or not at all."""
     spec = work.spec
     alone = replace(spec.train, method="full", lora=None, distillation=None, ema=False)
     same = name == spec.model.name
@@ -91,13 +92,17 @@ def _role(work: Job, name: str, role: str, *, trains: bool) -> Role:
     return Role(job=own, model=model, share=rank(own, model))
 
 
-def cached_pass(beside: Roles, shape: Shape) -> Size:
-    """Peak bytes of the teacher, with its weights, as it writes its answers down one sample at a time; 0 where it does not.
+def teacher_to_leave(work: Job, beside: Roles) -> int:
+    """Bytes of a teacher that is there only before training begins."""
+    found = work.spec.train.distillation
+    return beside.teacher.weights if found is not None and found.cached and beside.teacher is not None else 0
 
-    fastvideo/train/methods/knowledge_distillation/kd.py: _generate_paths.
-    """
+
+def cached_pass(beside: Roles, shape: Shape) -> Size:
+    """Peak bytes of such a teacher's pass over one sample (fastvideo/train/methods/knowledge_distillation/kd.py)."""
     teacher = beside.teacher
-    return 0 if teacher is None else teacher.weights + infer(teacher.job, teacher.model, replace(shape, batch=1))
+    assert teacher is not None
+    return infer(teacher.job, teacher.model, replace(shape, batch=1))
 
 
 def moments(work: Job, model: Model, beside: Roles, step: Step, states: Optimizer, shape: Shape) -> Iterator[Moment]:
@@ -108,7 +113,7 @@ def moments(work: Job, model: Model, beside: Roles, step: Step, states: Optimize
     both = kept if other is None else kept + other.forward.gradients_at_peak
     graph = step.forward.end - kept
     yield _passing(step.forward, beside=both - kept)
-    for role in (beside.teacher, beside.critic):
+    for role in (None if teacher_to_leave(work, beside) else beside.teacher, critic):
         if role is not None:
             yield _asked(infer(role.job, role.model, shape), graph, both)
     if critic is None or other is None:
@@ -143,9 +148,9 @@ def _updating(work: Job, gradients: Size, update: int) -> Moment:
     return Moment(live=gradients + held, gradients=gradients, update=held)
 
 
-def saved(beside: Roles) -> tuple[int, int]:
-    """Bytes of weights and of optimizer states beside the student's that a checkpoint of all ranks holds: the critic's."""
-    critic = beside.critic
+def critic_saved(work: Job) -> tuple[int, int]:
+    """Bytes of weights and of optimizer states beside the student's in a checkpoint of all ranks (train/methods/base.py)."""
+    critic = roles(work).critic
     if critic is None:
         return 0, 0
     states = optimizer(critic.job, critic.model)

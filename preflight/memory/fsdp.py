@@ -32,9 +32,17 @@ def rank(job: Job, model: Model) -> Rank:
 def shards(job: Job, model: Model, *, trained: bool) -> tuple[Parameter, ...]:
     """The first rank's part of what trains, or of what does not."""
     parallel = job.spec.parallel
+    if trained and _apart(job, model):
+        return model.trainable
     if parallel.fsdp_version == 1:
         return tuple(_pieces(job, model, trained=trained))
     return tuple(_shard(p, parallel.shards) for p in model.parameters if p.requires_grad is trained)
+
+
+def _apart(job: Job, model: Model) -> tuple[Parameter, ...]:
+    """Adapters that were added to a network that is sharded already: every rank has them whole."""
+    lora = job.spec.train.lora
+    return model.trainable if model.adapters and lora is not None and not lora.sharded else ()
 
 
 def one_block(job: Job, model: Model) -> int:
@@ -60,7 +68,7 @@ def saving(job: Job, model: Model) -> int:
 def during_step(job: Job, model: Model, tape: Tape) -> Parallel:
     parallel = job.spec.parallel
     make = (
-        Sharding
+        partial(Sharding, apart=_apart(job, model))
         if parallel.fsdp_version != 1
         else partial(Flat, prefetch=parallel.backward_prefetch, ahead=parallel.forward_prefetch)
     )

@@ -53,4 +53,14 @@ def walk_key(job: Job, model: Model, shape: Shape) -> Hashable | None:
     kernels = None if job.gpu is None else (job.gpu.flash_attention, job.gpu.bf16, job.gpu.architecture)
     # a network written out has more of them than one of three blocks, and a teacher's are all frozen
     tensors = [tensor.requires_grad for _, tensor in model.network.tensors()]
-    return (repr(seen), repr(job.dims), job.network.family, job.network.name, kernels, shape, repr(model.stage), len(tensors), sum(tensors))
+    return (
+        repr(seen),
+        repr(job.dims),
+        job.network.family,
+        job.network.name,
+        kernels,
+        shape,
+        repr(model.stage),
+        len(tensors),
+        sum(tensors),
+    )

@@ -33,7 +33,7 @@ def worst(budget: Budget, phases: tuple[Phase, ...]) -> Worst:
     known = [(int(budget.reserve(phase.peak)), phase.name, phase.peak) for phase in phases if phase.peak]
     total, name, peak = max(known, key=lambda item: item[0])
     resident = budget.resident
-    between = name != "load"
+    between = not peak.early
     components = {
         "weights": resident.weights + peak.weights,
         "adapters": resident.adapters,

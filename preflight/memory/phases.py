@@ -10,7 +10,7 @@ from preflight import catalog
 from preflight.job import Job
 from preflight.memory.arrival import encoders_arriving
 from preflight.memory.budget import Budget, Peak, component_bytes, largest
-from preflight.memory.distillation import cached_pass
+from preflight.memory.distillation import cached_pass, teacher_to_leave
 from preflight.memory.encoders import encoders_bytes, narrow
 from preflight.memory.known import known
 from preflight.memory.model import Model
@@ -41,16 +41,16 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
     """
     resident, shape = budget.resident, shape or job.shape
     standing = resident.weights + resident.adapters
-    unquantized = _unquantized(job, model)
-    texts = encoders_arriving(job, resident.network, max(resident.network, unquantized))
-    arriving, wide = loading(job, model), max(unquantized, texts) - standing
+    unquantized, leaving = _unquantized(job, model), teacher_to_leave(job, budget.beside)
+    networks = resident.network + resident.teacher + resident.critic + leaving
+    texts = encoders_arriving(job, networks, max(networks, unquantized))
+    arriving, wide = loading(job, model) + leaving, max(unquantized, texts) - standing
     yield Phase(
         name="load",
         peak=Peak(allocated=standing + max(arriving, wide), weights=max(arriving, wide), whole=wide > arriving, early=True),
     )
-    distillation = job.spec.train.distillation
-    if distillation is not None and distillation.cached:
-        yield Phase(name="distil", peak=_asking(budget, cached_pass(budget.beside, shape)))
+    if leaving:
+        yield Phase(name="distil", peak=_asking(standing, leaving, cached_pass(budget.beside, shape)))
     if (job.vae is not None and job.spec.data.latents != "cached") or (job.encoders and job.spec.data.text == "online"):
         yield _encode(job, budget, shape)
     yield Phase(name="step", peak=budget.step)
@@ -75,6 +75,11 @@ def _beside(budget: Budget, activations: Size) -> Peak:
     """A peak between steps: everything resident, and the gradients where the trainer has not dropped them yet."""
     kept = budget.kept_gradients
     return Peak(allocated=budget.resident.total + kept + activations, gradients=kept, activations=activations)
+
+
+def _asking(standing: int, teacher: int, inside: Size) -> Peak:
+    """A teacher at work before there are optimizer states."""
+    return Peak(allocated=standing + teacher + inside, activations=inside, weights=teacher, early=True)
 
 
 def _gathering(budget: Budget, weights: int) -> Peak:
@@ -115,7 +120,8 @@ def _sample(job: Job, model: Model, budget: Budget, trained: Shape) -> Phase:
     beside = 0 if sample.offload else texts
     if vae is None:
         return Phase(name="sample", peak=_beside(budget, largest(denoise + beside, texts)))
-    visiting = 0 if job.spec.data.latents == "online" else component_bytes(job, vae)
+    stays = job.spec.data.latents == "online" or job.spec.data.vae_resident
+    visiting = 0 if stays and not sample.own_vae else component_bytes(job, vae)
     decode = _vae_pass(job, vae, "decode", replace(shape, sequence=1), visiting, tiled=sample.tiling)
     if decode is None:
         return Phase(name="sample", peak=None, reason=f"the decode pass of {vae.name} is not modelled yet")

@@ -52,6 +52,11 @@ class Layout:
         """Whether the step's order is known: not for many shapes at once."""
         return self.step.recorder is not None
 
+    @property
+    def moves(self) -> int:
+        """Requests and releases of the steps that are laid out."""
+        return STEPS * sum(map(len, self._later))
+
     @cached_property
     def weights(self) -> int:
         """Taken by what is there before the first step."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from preflight.job import Job
 from preflight.memory import zero
 from preflight.memory.budget import Budget
+from preflight.memory.distillation import Role
 from preflight.memory.model import Model
 from preflight.memory.step import attention_kernel
 from preflight.spec import Spec
@@ -73,6 +74,9 @@ def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
     spec, resident = job.spec, budget.resident
     strategy = spec.parallel.strategy
     yield Held("network", resident.network, _network(job, model))
+    for name, role in (("teacher", budget.beside.teacher), ("critic", budget.beside.critic)):
+        if role is not None:
+            yield Held(name, getattr(resident, name), _beside(role, name))
     if model.adapters and spec.train.lora is not None:
         lora = spec.train.lora
         rank = f" of rank {lora.rank}" if lora.factor is None else ""
@@ -83,7 +87,8 @@ def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
     yield Held("optimizer", resident.optimizer, _states(spec))
     yield Held("buckets", resident.buckets, _said(BUCKETS.get(strategy, "for communication"), spec))
     for name, nbytes in resident.encoders.items():
-        yield Held(name, nbytes, "encodes every batch, so it stays")
+        idle = job.vae is not None and name == job.vae.id and spec.data.latents == "cached"
+        yield Held(name, nbytes, "stays though latents are cached" if idle else "encodes every batch, so it stays")
     yield Held("ema", resident.ema, f"a copy of what trains{_in(spec.train.ema_dtype)}, on each GPU")
     yield Held("gathered", budget.gathered, _gathered(spec))
     yield Held("activations", int(budget.activations) - budget.gathered, _activations(job, model, budget))
@@ -106,6 +111,11 @@ def _network(job: Job, model: Model) -> str:
     if spec.offload.blocks:
         rule += f"; {count(spec.offload.blocks, 'block')} of {gib(model.block_bytes)} wait on the host"
     return f"{rule}; linear layers in blocks wait on the host" if spec.offload.layers else rule
+
+
+def _beside(role: Role, name: str) -> str:
+    what = f"{role.job.network.name}, {'frozen' if name == 'teacher' else 'trained as the network is'}"
+    return f"{what}; {count(role.model.parameter_count, 'parameter')} in {role.job.spec.precision.weights}"
 
 
 def _states(spec: Spec) -> str:

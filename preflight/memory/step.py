@@ -92,7 +92,7 @@ def _others(stage: Stage, parallel: Parallel, saved: Size) -> Size:
     the graph) and what was sent, until its gradients have come; pipe_recv_buf and grad_layer are one buffer each.
     """
     assert isinstance(parallel, Staged)
-    exchanged = (parallel.handed or 0) * (stage.in_flight + 1) * stage.neighbours
+    exchanged = (0 if parallel.handed is None else parallel.handed) * (stage.in_flight + 1) * stage.neighbours
     return saved * (stage.in_flight - 1) + exchanged
 
 

@@ -3,39 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from preflight.networks.network import Network, NotModelled, Shape
-from preflight.tape.activation import absolute, in_place, keeps_input, keeps_result
-from preflight.tape.loss import mse_loss
+from preflight.tape.activation import absolute, in_place, root, square
+from preflight.tape.loss import squared_error, summed
 from preflight.tape.module import Conv, Module
 from preflight.tape.shaping import pixel_shuffle, sum_over
 from preflight.tape.tensor import Tape, Tensor
+
+Reduction = Callable[[Tensor], Tensor]
 
 #: Keys of `dims` that say how the network is trained, beside the constructor's arguments.
 TRAINING: Mapping[str, Any] = {
     "scale": 4,
     "model_type": "SRModel",
     "pixel_opt": "L1Loss",
+    "reduction": "mean",
     "perceptual_opt": None,
     "gan_opt": None,
     "ldl_opt": None,
     "network_d": None,
     "queue_size": 0,
+    "mirrored": False,
 }
 
 
-def charbonnier_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """losses/basic_loss.py: sqrt((prediction - target)**2 + eps), averaged or summed."""
-    return sum_over(keeps_result(keeps_input(prediction - target) + 1e-12))
+def charbonnier_loss(prediction: Tensor, target: Tensor, reduce: Reduction = sum_over) -> Tensor:
+    """losses/basic_loss.py: sqrt((prediction - target)**2 + eps)."""
+    return reduce(root(square(prediction - target) + 1e-12))
 
 
-def l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """losses/basic_loss.py: F.l1_loss of each element, then their mean, whose gradient is spread over a tensor of its own."""
-    return sum_over(absolute(prediction - target))
+def l1_loss(prediction: Tensor, target: Tensor, reduce: Reduction = sum_over) -> Tensor:
+    """losses/basic_loss.py: F.l1_loss of each element."""
+    return reduce(absolute(prediction - target))
 
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+def mse_loss(prediction: Tensor, target: Tensor, reduce: Reduction = sum_over) -> Tensor:
+    """losses/basic_loss.py: F.mse_loss of each element."""
+    return reduce(squared_error(prediction, target))
+
+
+#: losses/loss_util.py: the mean's gradient is spread over a tensor of its own, the sum's is one number seen everywhere.
+REDUCTIONS: Mapping[str, Reduction] = {"mean": sum_over, "sum": summed}
+LOSSES: Mapping[str, Callable[[Tensor, Tensor, Reduction], Tensor]] = {
     "L1Loss": l1_loss,
     "MSELoss": mse_loss,
     "CharbonnierLoss": charbonnier_loss,
@@ -85,9 +97,12 @@ class Restoration(Network):
         """Read the keys of TRAINING. Raises NotModelled for what the step does not do."""
         asked = {**TRAINING, **dims}
         self.scale: int = asked["scale"]
+        self.mirrored: bool = asked["mirrored"]
         if asked["pixel_opt"] not in LOSSES:
             raise NotModelled(f"the pixel loss {asked['pixel_opt']!r} is not modelled, only {', '.join(LOSSES)}")
-        self.pixel_loss = LOSSES[asked["pixel_opt"]]
+        if asked["reduction"] not in REDUCTIONS:
+            raise NotModelled(f"the reduction {asked['reduction']!r} of the pixel loss is not modelled, only mean and sum")
+        self.pixel_loss = partial(LOSSES[asked["pixel_opt"]], reduce=REDUCTIONS[asked["reduction"]])
 
     @staticmethod
     def pixel_step(dims: Mapping[str, Any]) -> int:

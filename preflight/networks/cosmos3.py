@@ -2,8 +2,8 @@
 
 Half of diffusers' Cosmos3OmniTransformer: the layers of the tokens that are made. Those of the text (`load_reasoning_layers`) have
 run before, and their keys and values wait in host memory. Sound and actions are not among the inputs, so what turns them into
-tokens keeps its bytes and does not train. SimpleTuner runs a batch's samples one after another; here they run side by side, so that
-what one of them needs for a moment is counted for each.
+tokens keeps its bytes and does not train. SimpleTuner runs a batch's samples one after another; here all but the last run side by
+side, so that of three and more what one needs for a moment is counted for each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from preflight.networks.network import Network, Shape, check_modelled, construct
 from preflight.tape.activation import keeps_result, relu, silu
 from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
-from preflight.tape.meter import Size
+from preflight.tape.meter import Size, somewhere
 from preflight.tape.module import Blocks, Checkpointing, Linear, Module
 from preflight.tape.normalization import mean_of_squares
 from preflight.tape.routing import put
@@ -170,6 +170,10 @@ def _pick(x: Tensor, indices: Tensor) -> Tensor:
     return x.tape.compute((x,), _whole_backward, x.shape, x.dtype, saved=(indices,))
 
 
+def _samples(x: Tensor, count: Size) -> Tensor:
+    return Tensor(x.tape, (count, *x.shape[1:]), x.dtype, x.storage)
+
+
 def _scatter_add(x: Tensor, source: Tensor) -> Tensor:
     """Out of place: `x.scatter_add(0, indices, source)`. Keeps the indices. derivatives.yaml: scatter_add."""
     indices = x.tape.empty(x.shape[:2], "int64")
@@ -214,8 +218,13 @@ class Cosmos3(Network):
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         frames = (shape.frames - 1) // self.stride[0] + 1
         height, width = shape.height // self.stride[1], shape.width // self.stride[2]
-        latents = tape.empty((shape.batch, self.channels, frames, height, width), dtype)
-        out = cat([self(latents, shape.text_tokens)], 0)
+        batch, size = shape.batch, (self.channels, frames, height, width)
+        latents = tape.empty((batch, *size), dtype)
+        several = somewhere(batch > 1)
+        predicted = [self(_samples(latents, batch - 1), shape.text_tokens)] if several else []
+        predicted.append(self(_samples(latents, 1), shape.text_tokens))
+        out = cat(predicted, 0)
+        del predicted
         return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
 
     def forward(self, latents: Tensor, text_tokens: Size) -> Tensor:

@@ -58,11 +58,13 @@ class Network(Module):
 
     `divides_sequence` says that its forward pass heeds `Shape.sequence`; `guidance_doubles` that its pipeline runs the conditioned
     and the unconditioned half of classifier-free guidance as one batch; `in_order` that its lists of blocks run one after
-    another, as they are listed, so that it can be cut between any two.
+    another, as they are listed, so that it can be cut between any two; `each_frame` that its forward pass goes from frame to frame,
+    so that one walk is of one number of them.
     """
 
     divides_sequence = False
     in_order = True
+    each_frame = False
     guidance_doubles = True
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:

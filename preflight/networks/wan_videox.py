@@ -15,11 +15,11 @@ from preflight.networks.wan_diffsynth import IMAGE_TOKENS, Gelu, ImageEmbedding,
 from preflight.tape.attention import attention
 from preflight.tape.checkpoint import checkpoint
 from preflight.tape.complex import view_as_complex, view_as_real
-from preflight.tape.loss import squared_error
+from preflight.tape.loss import squared_error, summed
 from preflight.tape.meter import Size
 from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
 from preflight.tape.normalization import layer_norm
-from preflight.tape.shaping import cat, narrow, sum_over
+from preflight.tape.shaping import cat, narrow
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 POSITIONS = 1024  # rope_params(1024, …)
@@ -43,12 +43,13 @@ class SelfAttention(Module):
         return self.o(x)
 
 
-class CrossAttention(SelfAttention):
+class CrossAttention(Module):
     """WanT2VCrossAttention, or WanI2VCrossAttention where `image` features stand before the text."""
 
     def __init__(self, dim: int, heads: int, *, image: bool) -> None:
-        super().__init__(dim, heads)
-        self.image = image
+        self.heads, self.image = heads, image
+        self.q, self.k, self.v, self.o = (Linear(dim, dim) for _ in range(4))
+        self.norm_q, self.norm_k = RMSNorm(dim), RMSNorm(dim)
         if image:
             self.k_img, self.v_img, self.norm_k_img = Linear(dim, dim), Linear(dim, dim), RMSNorm(dim)
 
@@ -166,7 +167,7 @@ class WanTransformer3DModel(Network):
         prediction = self(noisy, context, y, clip_fea).float()  # accelerate's convert_outputs_to_fp32
         error = squared_error(prediction, target.float())
         mask = tape.empty(error.shape, "fp32")
-        return sum_over(error * mask)
+        return summed(error * mask)
 
     def forward(self, x: Tensor, context: Tensor, y: Tensor | None, clip_fea: Tensor | None) -> Tensor:
         tape, (batch, _, *size) = x.tape, x.shape
@@ -179,7 +180,7 @@ class WanTransformer3DModel(Network):
         padded = x.contiguous()  # each sample, filled up with nothing, and then all together
         x = padded.contiguous()
         del padded
-        e, e0 = self._time(tape, batch, tokens)
+        e, e0 = self._time(context, batch, tokens)
         filled = context.contiguous()
         context = sequential(self.text_embedding, filled.contiguous())
         del filled
@@ -192,12 +193,12 @@ class WanTransformer3DModel(Network):
         x = x.view(batch, self.outputs, *size).contiguous()
         return x.contiguous()
 
-    def _time(self, tape: Tape, batch: Size, tokens: Size) -> tuple[Tensor, Tensor]:
+    def _time(self, like: Tensor, batch: Size, tokens: Size) -> tuple[Tensor, Tensor]:
         lead = (batch, tokens) if self.per_token else (batch,)
-        sinusoid = tape.empty((prod(lead, start=1), self.freq_dim // 2), "fp64")
+        sinusoid = like.tape.empty((prod(lead, start=1), self.freq_dim // 2), "fp64")
         wide = cat([sinusoid * 1.0, sinusoid * 1.0], -1).float()
         del sinusoid
-        e = sequential(self.time_embedding, wide.view(*lead, self.freq_dim)).to(self.time_embedding[0].weight.dtype)
+        e = sequential(self.time_embedding, wide.view(*lead, self.freq_dim)).to(like.dtype)
         projected = sequential(self.time_projection, e)
         return e, projected.view(*lead, 6, projected.shape[-1] // 6)
 

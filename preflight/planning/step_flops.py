@@ -18,7 +18,8 @@ from preflight.tape.tensor import Tape
 class StepFlops:
     """Operations of one optimizer step on one GPU; `recomputed` are those that checkpoints run again.
 
-    `encoders` are those of VAE and text encoders that run in every step; `uncounted` names the ones that are not modelled.
+    `encoders` are those of VAE and text encoders that run in every step; `uncounted` names the ones that are not modelled, and the
+    networks of a distillation beside the student.
     """
 
     forward: int
@@ -38,13 +39,14 @@ def step_flops(job: Job, model: Model) -> StepFlops:
     assert counter is not None
     found = {name: _encoder_flops(job, component_module(name)) for name in _encoders(job)}
     encoders = sum(flops for flops in found.values() if flops is not None)
-    times = job.spec.train.accumulation
+    times, distillation = job.spec.train.accumulation, job.spec.train.distillation
+    others = [name for name in (distillation.teacher, distillation.critic) if name] if distillation is not None else []
     return StepFlops(
         forward=int(counter.forward) * times,
         backward=int(counter.backward) * times,
         recomputed=int(counter.recomputed) * times,
         encoders=encoders * times,
-        uncounted=tuple(name for name, flops in found.items() if flops is None),
+        uncounted=(*others, *(name for name, flops in found.items() if flops is None)),
     )
 
 

@@ -1,40 +1,32 @@
-"""Every point of a sweep: its peak and its verdict, from one walk of the step for thousands of shapes.
+"""Every point of a sweep: its peak and its verdict, which is that of a check of it.
 
-A sweep of few points says of each exactly what a check of it says; of many, what its allocator takes beyond what it hands out is a
-published share (overhead.FRAGMENTATION_MOST).
+One walk of the step tells thousands of shapes what they need without gaps between the allocator's blocks. Where that alone decides
+nothing, the shapes near the card's limits are laid out one by one, as in a check (edge.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from preflight import catalog, checks
-from preflight.checks.case import Case
-from preflight.finding import ConfigError
-from preflight.job import Job, job
-from preflight.memory.budget import budget
+from preflight import catalog
+from preflight.job import job
 from preflight.memory.limits import limits
-from preflight.memory.phases import phases
-from preflight.memory.pipeline import busiest
-from preflight.networks.network import Shape
-from preflight.report import Verdict
 from preflight.spec import Spec
-from preflight.sweeping.axes import CHANGES, SHAPES, Axis
+from preflight.sweeping.axes import CHANGES, Axis
+from preflight.sweeping.needs import Grid, Needs
+from preflight.sweeping.plane import TIGHT, UNKNOWN, Plane
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from preflight.sweeping.arrays import Codes, Flags, Integers
 
-    Integers = npt.NDArray[np.int64]
-    Codes = npt.NDArray[np.int8]
-
-VERDICTS: tuple[Verdict, ...] = ("fits", "tight", "does-not-fit", "cannot-judge")
-FITS, TIGHT, TOO_LARGE, UNKNOWN = range(4)
-EXACT = 64  # so many points are laid out one by one in the allocator's segments, as in a check; of more, gaps are a share
-CHUNK = 16_384  # points a walk: their arrays stay in the processor's cache
+EXACT = 64  # points that are laid out one by one wherever they are
+WORK = 12_000_000  # the allocator's moves that all planes may take together, some ten or twenty seconds' worth
+SHOWN = 40  # points on the frontier that are laid out in any case, as they are read
+ROUNDS = 3  # which may move the frontier, so that others are shown
 Progress = Callable[[int, int], None]  # points done, of all
 
 
@@ -42,8 +34,8 @@ Progress = Callable[[int, int], None]  # points done, of all
 class Sweep:
     """The answers over GPUs x axes: bytes, -1 where there are none, and indices into VERDICTS.
 
-    `usable` has one number for each GPU and value of the axes that are not shapes, broadcast over the rest. `reason` is why a point
-    could not be judged, where one could not.
+    `usable` has one number for each GPU and value of the axes that are not shapes, broadcast over the rest. `exact` are those whose
+    peak is to the byte what a check says; `reason` is why a point could not be judged, where one could not.
     """
 
     gpus: tuple[catalog.Gpu, ...]
@@ -52,9 +44,46 @@ class Sweep:
     activations: Integers
     usable: Integers
     verdict: Codes
+    exact: Flags
     reason: str | None
 
-    def frontier(self) -> npt.NDArray[np.bool_]:
+    @classmethod
+    def blank(cls, gpus: Sequence[catalog.Gpu], axes: Sequence[Axis], reason: str | None) -> Sweep:
+        """One in which nothing is known yet."""
+        import numpy as np
+
+        size = (len(gpus), *(len(a.values) for a in axes))
+        return cls(
+            gpus=tuple(gpus),
+            axes=tuple(axes),
+            peak=np.full(size, -1, dtype=np.int64),
+            activations=np.full(size, -1, dtype=np.int64),
+            usable=np.zeros(size, dtype=np.int64),
+            verdict=np.full(size, UNKNOWN, dtype=np.int8),
+            exact=np.zeros(size, dtype=np.bool_),
+            reason=reason,
+        )
+
+    def put(self, place: tuple[int, ...], plane: Plane) -> None:
+        """Take over the shapes of one GPU and of one value of each axis that is no shape."""
+        import numpy as np
+
+        verdict = plane.verdict
+        judged = verdict != UNKNOWN
+        self.usable[place] = plane.cards.usable
+        for into, values in ((self.peak, plane.peak), (self.activations, plane.activations)):
+            into[place] = np.where(judged, values, -1).reshape(into[place].shape)
+        self.verdict[place], self.exact[place] = (values.reshape(self.verdict[place].shape) for values in (verdict, plane.exact))
+
+    def split(self, point: Integers) -> tuple[tuple[int, ...], int]:
+        """The plane of a point, and its number there."""
+        import numpy as np
+
+        outer = 1 + sum(not a.is_shape for a in self.axes)
+        place, inside = tuple(map(int, point[:outer])), tuple(map(int, point[outer:]))
+        return place, int(np.ravel_multi_index(inside, self.peak.shape[outer:])) if inside else 0
+
+    def frontier(self) -> Flags:
         """The points that fit and of which the next larger on some axis does not."""
         import numpy as np
 
@@ -73,38 +102,57 @@ def sweep(spec: Spec, gpus: Sequence[catalog.Gpu], axes: Sequence[Axis], thresho
 
     Raises ConfigError where not even the model can be looked up; a combination that cannot be judged is `cannot-judge`.
     """
-    import numpy as np
-
     ordered = (*(a for a in axes if not a.is_shape), *(a for a in axes if a.is_shape))
     size = (len(gpus), *(len(a.values) for a in ordered))
     outer = [a for a in ordered if not a.is_shape]
     shapes = [a for a in ordered if a.is_shape]
-    peak, activations = np.full(size, -1, dtype=np.int64), np.full(size, -1, dtype=np.int64)
-    usable, verdict = np.zeros(size, dtype=np.int64), np.full(size, UNKNOWN, dtype=np.int8)
     reason: str | None = None
-    done, total = 0, int(np.prod(size))
-    groups, chunk = (_alike(gpus), CHUNK) if total > EXACT else ([[index] for index in range(len(gpus))], 1)
+    done, total = 0, prod(size)
+    one_by_one = total <= EXACT
+    groups = [[index] for index in range(len(gpus))] if one_by_one else _alike(gpus)
+    room = WORK * prod(len(a.values) for a in shapes) // total
+    planes: dict[tuple[int, ...], Plane] = {}
     for at in product(*(range(len(a.values)) for a in outer)):
         changed = spec
         for one, index in zip(outer, at, strict=True):
             changed = CHANGES[one.name](changed, one.values[index])
         for alike in groups:
             work = job(changed, gpus[alike[0]])
-            for where, needs, acts, problem in _walked(work, shapes, chunk):
-                reason = reason or problem
-                for index in alike:
-                    cards = limits(gpus[index], changed.parallel, threshold)
-                    place = (index, *at)
-                    usable[place] = cards.usable
-                    if needs is None or acts is None:
-                        continue
-                    codes = np.where(needs <= cards.usable, FITS, np.where(needs <= cards.reachable, TIGHT, TOO_LARGE))
-                    codes = np.where(acts > cards.activations, TOO_LARGE, codes)
-                    peak[place].reshape(-1)[where], activations[place].reshape(-1)[where] = needs, acts
-                    verdict[place].reshape(-1)[where] = codes
-                done += len(where) * len(alike)
-                progress(min(done, total), total)
-    return Sweep(gpus=tuple(gpus), axes=ordered, peak=peak, activations=activations, usable=usable, verdict=verdict, reason=reason)
+            grid, walked = Grid(work, shapes), list[Needs]()
+            for needs in grid.needs(work, one_by_one=one_by_one):
+                walked.append(needs)
+                reason = reason or needs.refused
+                done += len(needs.where) * len(alike)
+                progress(min(done, total - 1), total)
+            for index in alike:
+                plane = Plane(job(changed, gpus[index]), grid, walked, limits(gpus[index], changed.parallel, threshold))
+                plane.settle(room)
+                planes[(index, *at)] = plane
+    found = Sweep.blank(gpus, ordered, reason)
+    for place, plane in planes.items():
+        found.put(place, plane)
+    for _ in range(ROUNDS):
+        if not _settle_shown(found, planes):
+            break
+    progress(total, total)
+    return found
+
+
+def _settle_shown(found: Sweep, planes: Mapping[tuple[int, ...], Plane]) -> bool:
+    """Lay out the first points of the frontier, and those next to them that do not fit; whether any was not yet."""
+    import numpy as np
+
+    fits, changed = found.verdict <= TIGHT, set()
+    for point in np.argwhere(found.frontier())[:SHOWN]:
+        beyond = [point + step for step in np.eye(point.size, dtype=int)[1:] if (point + step < fits.shape).all()]
+        for near in (point, *(other for other in beyond if not fits[tuple(other)])):
+            place, number = found.split(near)
+            if not planes[place].exact[number] and planes[place].is_near(number):
+                planes[place].lay_out(number)
+                changed.add(place)
+    for place in changed:
+        found.put(place, planes[place])
+    return bool(changed)
 
 
 def _alike(gpus: Sequence[catalog.Gpu]) -> list[list[int]]:
@@ -113,66 +161,3 @@ def _alike(gpus: Sequence[catalog.Gpu]) -> list[list[int]]:
     for index, gpu in enumerate(gpus):
         groups.setdefault((gpu.flash_attention, gpu.bf16, gpu.architecture), []).append(index)
     return list(groups.values())
-
-
-Walked = tuple["Integers", "Integers | None", "Integers | None", "str | None"]
-
-
-def _walked(work: Job, axes: Sequence[Axis], chunk: int) -> Iterator[Walked]:
-    """Indices of at most `chunk` points of the grid of shapes, their peaks and activations, or why they have none; all once."""
-    import numpy as np
-
-    grids = np.meshgrid(*(np.arange(len(a.values)) for a in axes), indexing="ij") if axes else [np.zeros(1, dtype=np.int64)]
-    data = work.spec.data
-    now = {"batch": work.spec.train.batch, "frames": data.frames, "height": data.height, "width": data.width}
-    sizes = {name: np.full(grids[0].size, value, dtype=np.int64) for name, value in now.items()}
-    for one, grid in zip(axes, grids, strict=False):
-        table = np.array([value if isinstance(value, tuple) else (value,) for value in one.values], dtype=np.int64)
-        for column, name in enumerate(SHAPES[one.name]):
-            sizes[name] = table[grid.reshape(-1), column]
-    step = work.steps.pixels
-    legal = (sizes["height"] % step == 0) & (sizes["width"] % step == 0)
-    illegal = np.flatnonzero(~legal)
-    if illegal.size:
-        yield illegal, None, None, f"height and width must be multiples of {step}, the network's step"
-    for frames in np.unique(sizes["frames"]):
-        alike = np.flatnonzero(legal & (sizes["frames"] == frames))
-        for start in range(0, alike.size, chunk):
-            where = alike[start : start + chunk]
-            chosen = (sizes[name][where] for name in ("batch", "height", "width"))
-            batch, height, width = chosen if chunk > 1 else (int(size[0]) for size in chosen)
-            shape = replace(work.shape, batch=batch, frames=int(frames), height=height, width=width)
-            yield (where, *_judged(work, shape))
-
-
-def _judged(work: Job, shape: Shape) -> tuple[Integers | None, Integers | None, str | None]:
-    """Peaks and activations of the shapes, or why they cannot be judged."""
-    import numpy as np
-
-    try:
-        model = busiest(work)
-        need = budget(work, model, shape)
-        found = tuple(phases(work, model, need, shape))
-        refused = _refused(work, shape)
-    except ConfigError as problem:
-        return None, None, problem.findings[0].message
-    unknown = [phase for phase in found if phase.peak is None]
-    if unknown or refused:
-        return None, None, refused or f"Cannot judge the {unknown[0].name} phase: {unknown[0].reason}."
-    count = np.broadcast_shapes(np.shape(shape.batch), np.shape(shape.height))
-    peaks = [np.broadcast_to(need.reserve(phase.peak), count) for phase in found if phase.peak is not None]
-    return np.maximum.reduce(peaks), np.broadcast_to(need.activations, count), None
-
-
-def _refused(work: Job, shape: Shape) -> str | None:
-    """The error of a check that holds for the first of the shapes, and so for all: sizes off the grid are told apart before."""
-    import numpy as np
-
-    spec = work.spec
-    batch, height, width = (int(np.ravel(size)[0]) for size in (shape.batch, shape.height, shape.width))
-    data = replace(spec.data, frames=shape.frames, height=height, width=width)
-    first = work.with_spec(replace(spec, data=data, train=replace(spec.train, batch=batch)))
-    model = busiest(first)
-    need = budget(first, model)
-    case = Case(job=first, model=model, budget=need, phases=tuple(phases(first, model, need)), limits=None)
-    return next((finding.message for finding in checks.run(case, deciding=True) if finding.severity == "error"), None)

@@ -8,7 +8,8 @@ from typing import Any
 
 from preflight.planning import chart
 from preflight.sweeping.axes import Axis, wrong
-from preflight.sweeping.grid import TIGHT, Sweep
+from preflight.sweeping.grid import Sweep
+from preflight.sweeping.plane import TIGHT
 from preflight.units import GIB
 
 UNITS = {

@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from preflight.sweeping.grid import VERDICTS, Sweep
+from preflight.sweeping.grid import SHOWN, Sweep
+from preflight.sweeping.plane import VERDICTS
 from preflight.units import gib
 
 SCHEMA = "preflight.sweep/1"
-PAGE = 40  # rows a person reads; of more only the frontier is shown
+PAGE = SHOWN  # rows a person reads; of more only the frontier is shown
 MARK = "< frontier"
 WORDS = {"fits": "fits", "tight": "tight", "does-not-fit": "does not fit", "cannot-judge": "cannot be judged"}
 
@@ -31,8 +32,17 @@ def text(found: Sweep, header: str) -> str:
 
 
 def csv(found: Sweep, _: str) -> str:
-    """One line a point: the axes, bytes, the verdict, and whether the point is on the frontier."""
-    names = ("gpu", *(axis.name for axis in found.axes), "peak_bytes", "activation_bytes", "usable_bytes", "verdict", "frontier")
+    """One line a point: the axes, bytes, the verdict, whether it is on the frontier, and whether its peak is to the byte a check's."""
+    names = (
+        "gpu",
+        *(axis.name for axis in found.axes),
+        "peak_bytes",
+        "activation_bytes",
+        "usable_bytes",
+        "verdict",
+        "frontier",
+        "exact",
+    )
     return ",".join(names) + "\n" + "".join(_csv_lines(found))
 
 
@@ -69,6 +79,7 @@ def _points(found: Sweep) -> Iterator[dict[str, Any]]:
             "usable_bytes": int(found.usable[index]),
             "verdict": VERDICTS[found.verdict[index]],
             "frontier": bool(frontier[index]),
+            "exact": bool(found.exact[index]),
         }
 
 

@@ -20,6 +20,16 @@ def absolute(x: Tensor) -> Tensor:
     return x.tape.compute((x,), _sign_backward, x.shape, x.dtype, saved=(x,))
 
 
+def square(x: Tensor) -> Tensor:
+    """pow(2): a new tensor; the input is kept."""
+    return x.tape.compute((x,), _square_backward, x.shape, x.dtype, saved=(x,))
+
+
+def root(x: Tensor) -> Tensor:
+    """sqrt: a new tensor, which is kept itself."""
+    return x.tape.compute((x,), _root_backward, x.shape, x.dtype, keeps_result=True)
+
+
 def in_place(x: Tensor) -> Tensor:
     """relu_, leaky_relu_, elu_: the input's own memory, which is kept."""
     out = x.detach()
@@ -57,6 +67,20 @@ def _sign_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     sign = grad.tape.empty(grad.shape, call.saved[0].dtype)
     return (grad * sign,)
+
+
+def _square_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    # FunctionsManual.cpp, pow_backward: grad * (exponent * self.pow(exponent - 1)), whose factors live as long as it is computed
+    power = call.saved[0] * 1.0
+    double = power * 2.0
+    return (grad * double,)
+
+
+def _root_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    double = call.saved[0] * 2.0  # derivatives.yaml, sqrt: grad / (2 * result)
+    return (grad * double,)
 
 
 def _view_backward(call: Call, grad: Tensor | None) -> Grads:

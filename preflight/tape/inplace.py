@@ -12,6 +12,23 @@ def addcmul(target: Tensor, part: Shape, factor: Tensor, value: Tensor) -> None:
     target.tape.record((was, value), target, _addcmul_backward, (factor,), context=part)
 
 
+def scale(target: Tensor, part: Shape) -> None:
+    """`target[part] *= number`."""
+    was = target.detach()
+    was.node, was.index, was.requires_grad = target.node, target.index, target.requires_grad
+    target.tape.record((was,), target, _scale_backward, context=part)
+
+
+def _scale_backward(call: Call, grad: Tensor | None) -> Grads:
+    assert grad is not None
+    # the gradient is copied whole, its part cloned and scaled, and that copied back
+    whole = grad.tape.empty(grad.shape, grad.dtype)
+    part = grad.tape.empty(call.context, grad.dtype)
+    scaled = grad.tape.empty(call.context, grad.dtype)
+    del part, scaled
+    return (whole,)
+
+
 def _addcmul_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     # the gradient is copied whole and its part cloned; the value's is that part times the factor, itself scaled first

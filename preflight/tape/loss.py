@@ -12,18 +12,23 @@ def mse_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return prediction.tape.compute(both, _mse_backward, (), prediction.dtype, saved=both)
 
 
-def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """mse_loss without a reduction: of each element; keeps both."""
-    both = (prediction, target)
-    return prediction.tape.compute(both, _mse_backward, prediction.shape, prediction.dtype, saved=both)
-
-
 def _mse_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
     prediction, target = call.saved
     return tuple(
         grad.tape.empty(x.shape, x.dtype) if wanted else None for x, wanted in zip((prediction, target), call.needs, strict=True)
     )
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """mse_loss without a reduction: of each element; keeps both."""
+    both = (prediction, target)
+    return prediction.tape.compute(both, _mse_backward, prediction.shape, prediction.dtype, saved=both)
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of all elements, whose gradient is one number seen everywhere. derivatives.yaml: sum."""
+    return x.tape.compute((x,), _reduced_backward, (), x.dtype, context=x.shape)
 
 
 def l1_loss(prediction: Tensor, target: Tensor) -> Tensor:

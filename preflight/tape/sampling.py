@@ -13,6 +13,8 @@ def grid_sample(x: Tensor, grid: Tensor) -> Tensor:
 
 def _sample_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
-    # the kernel makes both, wanted or not
-    grads = tuple(grad.tape.empty(x.shape, x.dtype) for x in call.saved)
-    return tuple(g if wanted else None for g, wanted in zip(grads, call.needs, strict=True))
+    x, grid = call.saved
+    # the kernel makes the grid's gradient, wanted or not (aten/src/ATen/native/cuda/GridSampler.cpp)
+    to_x = grad.tape.empty(x.shape, x.dtype) if call.needs[0] else None
+    to_grid = grad.tape.empty(grid.shape, grid.dtype)
+    return (to_x, to_grid if call.needs[1] else None)

@@ -7,7 +7,7 @@ is a unit, and so is what remains of the network: its root.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,8 @@ class Sharding(Parallel):
     `compute` is the dtype parameters are gathered in and `reduce` the one gradients are reduced in (MixedPrecisionPolicy); None
     leaves them as they are. With `reshard` a unit's parameters are freed after its forward and gathered again for its backward.
     With `offload` the shards and their gradients are in host memory (CPUOffloadPolicy). With `whole_gradients` the micro-batches
-    before the last leave theirs whole, in the dtype they will be reduced in (set_requires_gradient_sync(False)).
+    before the last leave theirs whole, in the dtype they will be reduced in (set_requires_gradient_sync(False)). Parameters in
+    `apart` are no part of it: every rank has them whole, in their own dtype.
     """
 
     def __init__(
@@ -48,16 +49,20 @@ class Sharding(Parallel):
         reduce: str | None = None,
         offload: bool = False,
         whole_gradients: bool = False,
+        apart: Collection[Parameter] = (),
     ) -> None:
         self.tape, self.ranks, self.reshard, self.offload = tape, ranks, reshard, offload
         self.whole_gradients = whole_gradients
         self.compute, self.reduce = compute, reduce
-        self.stored = {parameter: parameter.dtype for _, parameter in network.parameters()}
+        self.apart = frozenset(apart)
+        self.stored = {parameter: parameter.dtype for _, parameter in network.parameters() if parameter not in self.apart}
         blocks = [block for value in vars(network).values() if isinstance(value, Blocks) for _, block, _ in value.children()]
-        inner: Mapping[Module, list[Parameter]] = {block: [parameter for _, parameter in block.parameters()] for block in blocks}
+        inner: Mapping[Module, list[Parameter]] = {
+            block: [p for _, p in block.parameters() if p in self.stored] for block in blocks
+        }
         taken = {parameter for parameters in inner.values() for parameter in parameters}
         # as the network counts them: a block's own view of itself knows no copies
-        root = [parameter for _, parameter in network.parameters() if parameter not in taken]
+        root = [parameter for _, parameter in network.parameters() if parameter in self.stored and parameter not in taken]
         self.units = {network: self.unit(root), **{block: self.unit(parameters) for block, parameters in inner.items()}}
         self.order: list[Unit] = []  # post_forward_order
         self.gathered: Storage | None = None  # all_gather_state: the last gather's buffer, kept until the next one is copied out
@@ -102,7 +107,7 @@ class Sharding(Parallel):
 
     def keep_gradients(self, tape: Tape, parameters: Iterable[Parameter]) -> None:
         """Sharded gradients of the step before."""
-        del tape, parameters
+        super().keep_gradients(tape, [parameter for parameter in parameters if parameter in self.apart])
         if self.offload:
             return
         for unit in self.units.values():
