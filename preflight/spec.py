@@ -175,6 +175,8 @@ class Zero:
 class Parallel:
     """`gpus` counts all ranks of the run. `sequence`, `tensor` and `pipeline` divide one replica; the rest is data-parallel.
 
+    Of the `sequence` GPUs, `ring` pass keys and values round; the others exchange attention's heads. `sequence_code`: who writes that.
+
     `partition` says where pipeline stages begin: balanced by parameters, equally many layers each, or the first layer of each but
     the first, where what runs before the blocks is layer 0. `fsdp_version`: 1 is FullyShardedDataParallel with its flat parameters,
     2 is fully_shard; `backward_prefetch`, `forward_prefetch` and `use_orig_params` are arguments of the first. `no_sync`:
@@ -187,6 +189,8 @@ class Parallel:
     nodes: int = 1
     strategy: Strategy = "none"
     sequence: int = 1
+    ring: int = 1
+    sequence_code: Literal["yunchang", "diffusers"] = "yunchang"
     tensor: int = 1
     pipeline: int = 1
     partition: Literal["parameters", "uniform"] | tuple[int, ...] = "parameters"

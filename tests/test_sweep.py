@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from preflight import catalog
@@ -97,7 +97,7 @@ SMALL: dict[str, dict[str, Any]] = {
     step=st.integers(1, 5),
     data=st.data(),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking takes minutes
 def test_every_verdict_of_a_large_sweep_is_that_of_a_check(
     name: str, memory: float, checkpointing: bool, accumulation: int, expandable: bool, step: int, data: st.DataObject
 ) -> None:

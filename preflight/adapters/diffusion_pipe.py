@@ -14,7 +14,7 @@ from typing import Any
 from preflight.adapters import diffusion_pipe_sizes as sizes
 from preflight.adapters.block_layers import layers
 from preflight.adapters.diffusion_pipe_table import DATA, EXAMPLE, FILES, TABLE
-from preflight.adapters.diffusion_pipe_values import KINDS, Kind, network
+from preflight.adapters.diffusion_pipe_values import FORKS, KINDS, Kind, network
 from preflight.adapters.draft import Draft, draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.document import Document
@@ -53,7 +53,7 @@ def read(document: Document) -> Reading:
         document = document.including("dataset", path) or document
     run = draft(document, TABLE)
     run.findings[:] = map(_misplaced, run.findings)
-    kind = KINDS.get(run.get("_type"), Kind(usual=str(run.get("_type")), swaps=True, video=True))
+    kind = {**KINDS, **FORKS}.get(run.get("_type"), Kind(usual=str(run.get("_type")), swaps=True, video=True))
     _required(run)
     _model(run, kind)
     _method(run, kind)

@@ -85,6 +85,8 @@ KINDS: Mapping[str, Kind] = {
     "krea2": Kind(usual="krea2", swaps=True),
     "minimax_h3": Kind(usual="minimax_h3", video=True, swaps=True),
 }  # fmt: skip
+#: Types that only a fork knows: flet_app/modules/longcat_patch of siraxe/diffusion-pipe-Wizard-GUI.
+FORKS: Mapping[str, Kind] = {"longcat": Kind(usual="longcat-video", video=True, swaps=True)}
 
 
 def network(kind: Kind, names: str) -> tuple[str, bool]:

@@ -72,6 +72,25 @@ def beside(run: Draft) -> None:
         raise ConfigError(run.document.finding("not-modelled", "error", message, key="models.student.lora"))
 
 
+#: What the text encoders are loaded in for the negative prompt (configs/pipelines/wan.py and hunyuan.py: text_encoder_precisions).
+NEGATIVE = {"wan": "fp32", "hunyuanvideo": "fp16"}
+
+
+def negative_prompt(run: Draft) -> None:
+    """Every rank loads the text encoders beside the network for one prompt, and drops them before the first step.
+
+    train/models/wan/wan.py: on_train_start, and train/utils/negative_prompt.py; models/hunyuan/hunyuan.py: ensure_negative_conditioning.
+    dmd2.py: _uses_negative_prompt_conditioning.
+    """
+    said = run.block("method", "cfg_uncond").get("text")
+    if str(run.get("_method")).endswith(DMD) and said is not None and str(said).strip().lower() != "negative_prompt":
+        return
+    for start, dtype in NEGATIVE.items():
+        if str(run.get("model.name")).lower().startswith(start):
+            run.put("data.text_loading", "beside")
+            run.put("precision.text_encoder", dtype)
+
+
 def _group(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     found = data.get(name)
     return found if isinstance(found, Mapping) else {}

@@ -65,9 +65,7 @@ def network(run: Draft, source: str, at: str) -> str:
             raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
     local = source.startswith(("/", "./", "../", "~"))
     names = {
-        (alias.rsplit("/", 1)[-1] if local else alias).lower(): known.id
-        for known in catalog.networks()
-        for alias in known.aliases
+        (alias.rsplit("/", 1)[-1] if local else alias).lower(): known.id for known in catalog.networks() for alias in known.aliases
     }
     return names.get(folder if local else source.lower(), source)
 
@@ -159,7 +157,14 @@ def tiling(run: Draft) -> None:
 
 
 #: vae_precision of the pipelines' configurations, by the first part of a network's id (configs/pipelines/*.py, basic/ltx2).
-VAES = {"wan2.1": "fp32", "wan2.2": "fp32", "hunyuanvideo": "fp16", "cosmos-predict2": "fp16", "cosmos-predict2.5": "bf16", "ltx": "bf16"}
+VAES = {
+    "wan2.1": "fp32",
+    "wan2.2": "fp32",
+    "hunyuanvideo": "fp16",
+    "cosmos-predict2": "fp16",
+    "cosmos-predict2.5": "bf16",
+    "ltx": "bf16",
+}
 
 
 def vae(run: Draft) -> None:

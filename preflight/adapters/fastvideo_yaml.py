@@ -147,6 +147,7 @@ def read(document: Document) -> Reading:
     shared.frames(run)
     _phases(run)
     shared.vae(run)
+    roles.negative_prompt(run)
     return run.reading(lambda changes: shared.inverse(run, changes))
 
 

@@ -8,6 +8,7 @@ what they do with them is each one's trainer.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from preflight.adapters.conversions import RANKS, SIDE, SILENT, STEPS, Conversion, RefusedError, choice, flag, real, whole, words
@@ -122,6 +123,8 @@ NO_EFFECT = (
     "hub.*", "wandb", "wandb.*", "seed",
 )  # fmt: skip
 
+SIZE = ("data.width", "data.height", "data.frames")
+
 TABLE = Table(
     unread="{key} is not a key of the LTX trainer, which refuses a config with one it does not know",
     fields=FIELDS,
@@ -148,7 +151,7 @@ def read(document: Document) -> Reading:
     if run.get("parallel.gpus", 1) > 1:
         run.assume("parallel.strategy", "ddp", "configs/accelerate/ddp.yaml, as the launcher's file stands in no config")
         _sharded(run)
-    return run.reading()
+    return run.reading(partial(_inverse, run))
 
 
 def _model(run: Draft) -> None:
@@ -232,6 +235,20 @@ def _phases(run: Draft) -> None:
     if isinstance(validation, Mapping) and validation.get("interval", 0) is None:
         run.drop("sample")
     run.put("save.final", True)
+
+
+def _inverse(run: Draft, changes: dict[str, Any]) -> dict[str, Any]:
+    """Canonical changes in the terms of the table: the encoded samples' size only where the user says it, of the target alone."""
+    size = {path: value for path, value in changes.items() if path in SIZE}
+    answer = {path: value for path, value in changes.items() if path not in SIZE}
+    if not size or "data.width" in run.assumed:
+        return answer
+    if run.get("_reference"):
+        latents, odd = divmod(size.get("data.frames", run.get("data.frames")) - 9, 16)  # of eight frames, in twice as many
+        if odd:
+            return answer
+        size["data.frames"] = 8 * latents + 1
+    return answer | size
 
 
 ADAPTER = Adapter(name="ltx-trainer", matches=matches, read=read, tables=(TABLE,))

@@ -48,9 +48,12 @@ def as_read(job: Job, move: Move, restate: Restate) -> Move | None:
     values = move.values(job)
     if not values:
         return None
-    after = move.apply(job, values[-1])
-    restated = said(job.spec, after, (move,), restate)
-    if restated is None:
+    for value in (values[-1], values[0]):
+        after = move.apply(job, value)
+        restated = said(job.spec, after, (move,), restate)
+        if restated is not None:
+            break
+    else:
         return None
     brings = {path: value for path, value in changes(after, restated.spec).items() if path not in DEAR}
     if len(values) > 1 or not brings:

@@ -16,6 +16,7 @@ from preflight.tape.backward import backward
 from preflight.tape.flops import Flops
 from preflight.tape.meter import ArrayMeter, Meter, Part, Size
 from preflight.tape.parallel import Parallel
+from preflight.tape.sharing import Sharing
 from preflight.tape.staged import Staged
 from preflight.tape.tensor import Attention, Tape
 from preflight.tape.trace import Recorder
@@ -116,7 +117,7 @@ def _inferred(job: Job, model: Model, shape: Shape) -> Size:
 def _tape(job: Job, model: Model, shape: Shape, make: type[Meter] = Meter) -> Tape:
     scalar = all(isinstance(size, int) for size in (shape.batch, shape.height, shape.width, shape.frames, shape.text_tokens))
     meter = make() if scalar else ArrayMeter()
-    tape = Tape(meter, attention=attention_kernel(job), sequence_ranks=shape.sequence)
+    tape = Tape(meter, attention=attention_kernel(job), sharing=_sharing(job, shape))
     tape.parallel = during_step(job, model, tape)
     if model.stage is not None:
         tape.parallel = Staged(model.network, tape.parallel)
@@ -124,6 +125,13 @@ def _tape(job: Job, model: Model, shape: Shape, make: type[Meter] = Meter) -> Ta
     tape.sends_inputs_away, tape.use_reentrant = job.spec.offload.activations, job.spec.train.use_reentrant
     model.network.bind(tape)
     return tape
+
+
+def _sharing(job: Job, shape: Shape) -> Sharing:
+    """One GPU alone has all tokens of a sample that it makes."""
+    parallel = job.spec.parallel
+    ring = parallel.ring if shape.sequence > 1 else 1
+    return Sharing(ranks=shape.sequence, ring=ring, code=parallel.sequence_code)
 
 
 def _dtype(job: Job) -> Dtype:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.networks.basicsr_common import TRAINING, Restoration, l1_loss
+from preflight.networks.basicsr_ldl import LocallyDiscriminative
 from preflight.networks.basicsr_discriminators import discriminator
 from preflight.networks.network import NotModelled, Shape
 from preflight.networks.vgg import Normalized, Vgg
@@ -53,13 +54,14 @@ class Adversarial(Restoration):
     """A Restoration that may have a discriminator and a perceptual loss; without either it is trained as any other."""
 
     keeps_graphs = False
+    averaged: Tensor | None = None
 
     def train_with(self, dims: Mapping[str, Any]) -> None:
         super().train_with(dims)
         asked = {**TRAINING, **dims}
         self.model_type = asked["model_type"]
-        if asked["ldl_opt"] is not None:
-            raise NotModelled("train.ldl_opt, which runs the averaged generator with its graph, is not modelled")
+        self.ldl = LocallyDiscriminative(asked["ldl_opt"]) if asked["ldl_opt"] is not None else None
+        self.keeps_graphs = self.ldl is not None
         percept, adversary, queue = asked["perceptual_opt"], asked["network_d"], asked["queue_size"]
         self.perceptual = PerceptualLoss(percept) if percept else None
         self.net_d = discriminator(adversary) if adversary else None
@@ -69,7 +71,7 @@ class Adversarial(Restoration):
         self.gradients_of_generator: list[Tensor] = []
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
-        self.kept, self.gradients_of_generator = (), []
+        self.kept, self.averaged, self.gradients_of_generator = (), None, []
         high = (shape.batch, self.outputs, shape.height, shape.width)
         lq = tape.empty((shape.batch, self.inputs, shape.height // self.scale, shape.width // self.scale), dtype)
         gt = tape.empty(high, dtype)
@@ -81,13 +83,16 @@ class Adversarial(Restoration):
             del previous
             self.kept = (lq, gt, sharpened, output.detach(), *pool)
             return self._judged(output, sharpened)
+        before = self._averaged(tape.empty(lq.shape, dtype))  # self.output_ema with its graph, until this step's takes its place
         critics = [parameter for _, parameter in self.net_d.parameters()]
         tape.parallel.keep_gradients(tape, critics)  # of the step before, until optimizer_d.zero_grad()
         _want(critics, wanted=False)
         output = self(lq)
         del previous
         self.kept = (lq, gt, sharpened, output.detach(), *pool)
-        total = self._judged(output, sharpened)
+        self.averaged = self._averaged(lq)
+        del before
+        total = self._judged(output, sharpened, gt)
         if self.model_type == "ESRGANModel":
             real = self.net_d(gt).detach()
             fake = self.net_d(output)
@@ -118,8 +123,14 @@ class Adversarial(Restoration):
         fake = self.net_d(output.detach() if relativistic else output.detach().contiguous())
         return bce(fake - sum_over(real.detach())) if relativistic else bce(fake)
 
-    def _judged(self, output: Tensor, target: Tensor) -> Tensor:
+    def _averaged(self, lq: Tensor) -> Tensor | None:
+        """net_g_ema's output, whose graph nothing ever walks back; its weights, counted elsewhere, are as the generator's own."""
+        return self.forward(lq) if self.ldl is not None else None
+
+    def _judged(self, output: Tensor, target: Tensor, plain: Tensor | None = None) -> Tensor:
         total = self.pixel_loss(output, target)
+        if self.ldl is not None and self.averaged is not None and plain is not None:
+            total = total + self.ldl(plain, output, self.averaged)
         return total if self.perceptual is None else total + self.perceptual(output, target)
 
     def _pool(self, tape: Tape, shape: Shape, dtype: str) -> tuple[Tensor, ...]:

@@ -9,9 +9,9 @@ from preflight.networks.common import AdaLayerNormContinuous, Dropout, FeedForwa
 from preflight.networks.conditioning import AdaLayerNormZero, TimeTextEmbedding
 from preflight.networks.network import Network, Shape
 from preflight.tape.activation import clip, gelu
-from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, LayerNorm, Linear, Module, RMSNorm
+from preflight.tape.sequence import gathered, share, shared_attention
 from preflight.tape.shaping import cat
 from preflight.tape.slicing import adjacent, cat_tokens, slice_tokens, split_tokens
 from preflight.tape.tensor import Tape, Tensor
@@ -74,9 +74,8 @@ class FluxAttention(Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """(B, tokens, heads, width) each, giving (B, tokens, heads x width)."""
-    query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = attention(query, key, value, mask)
-    return out.view(out.shape[0], out.shape[2], out.shape[1] * out.shape[3])
+    out = shared_attention(query, key, value, mask)
+    return out.view(*out.shape[:2], out.shape[2] * out.shape[3])
 
 
 class DualBlock(Module):
@@ -141,6 +140,8 @@ class SingleBlock(Module):
 
 
 class Flux(Network):
+    divides_sequence = True  # its _cp_plan: image and text are cut as they come in
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         heads, self.width = dims["num_attention_heads"], dims["attention_head_dim"]
         dim = heads * self.width
@@ -162,10 +163,11 @@ class Flux(Network):
         # the pipeline packs the latents two by two into channels
         tokens = (shape.height // (2 * self.stride[1])) * (shape.width // (2 * self.stride[2]))
         out = self(
-            tape.empty((batch, tokens, self.inputs), dtype),
-            tape.empty((batch, shape.text_tokens, self.text_dim), dtype),
+            tape.empty((batch, share(tokens, shape.sequence), self.inputs), dtype),
+            tape.empty((batch, share(shape.text_tokens, shape.sequence), self.text_dim), dtype),
             tape.empty((batch, self.pooled_dim), dtype),
         )
+        out = gathered(out, shape.sequence)
         return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
 
     def forward(self, latents: Tensor, text: Tensor, pooled: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
-"""LongCat Video's transformer as SimpleTuner writes it (simpletuner/helpers/models/longcat_video/transformer.py, commit bc8e6ab).
+"""LongCat Video's transformer (bghira/SimpleTuner simpletuner/helpers/models/longcat_video/transformer.py, commit bc8e6ab).
 
-Its modulation, gates and feed-forward layers run under an autocast to float32, which widens weights too. Its scores are taken to be
-those of flash attention over all tokens; every token of the text is taken to be valid.
+Its modulation, gates and feed-forward layers run under an autocast to float32, which widens weights too; in the original's code the
+feed-forward layers do not, and need less. Its scores are taken to be those of flash attention over all tokens; every token of the
+text is taken to be valid.
 """
 
 from __future__ import annotations

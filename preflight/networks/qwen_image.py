@@ -97,9 +97,8 @@ class Attention(Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """(B, tokens, heads, width) each, giving (B, tokens, heads x width)."""
-    query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = attention(query, key, value, mask)
-    return out.view(out.shape[0], out.shape[2], out.shape[1] * out.shape[3])
+    out = shared_attention(query, key, value, mask)
+    return out.view(*out.shape[:2], out.shape[2] * out.shape[3])
 
 
 Layers = Sequence[Callable[[Tensor], Tensor]]

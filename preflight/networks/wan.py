@@ -12,7 +12,8 @@ from preflight.tape.activation import silu
 from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, Conv, FP32LayerNorm, Linear, Module, RMSNorm
-from preflight.tape.shaping import assign, cat, chunk, exchange, narrow, unbind
+from preflight.tape.sequence import shared_attention
+from preflight.tape.shaping import assign, cat, chunk, narrow, unbind
 from preflight.tape.tensor import Buffer, Parameter, Tape, Tensor
 
 Rotary = tuple[Tensor, Tensor]
@@ -49,7 +50,7 @@ class WanAttention(Module):
             key_image, value_image = self.add_k_proj(image), self.add_v_proj(image)
             key_image = self._heads(self.norm_added_k(key_image))
             attended_image = self._merge(_attend(query, key_image, self._heads(value_image)))
-        attend = _attend_exchanged if rotary is not None else _attend
+        attend = shared_attention if rotary is not None else _attend
         attended = self._merge(attend(query, key, value)).type_as(query)
         if attended_image is not None:
             attended = attended + attended_image
@@ -71,16 +72,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
     out = attention(query, key, value)
     return out.view(out.shape[0], out.shape[2], out.shape[1], out.shape[3])
-
-
-def _attend_exchanged(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Self-attention; under Ulysses (wan/distributed/ulysses.py) all tokens of a part of the heads, exchanged there and back."""
-    ranks = query.tape.sequence_ranks
-    if ranks == 1:
-        return _attend(query, key, value)
-    batch, tokens, heads, width = query.shape
-    out = _attend(*(exchange(x, batch, tokens * ranks, heads // ranks, width) for x in (query, key, value)))
-    return exchange(out, batch, tokens, heads, width)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

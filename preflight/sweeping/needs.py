@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preflight import checks
@@ -75,11 +76,13 @@ class Grid:
         illegal = np.flatnonzero(~legal)
         if illegal.size:
             yield Needs(where=illegal, refused=f"height and width must be multiples of {step}, the network's step")
-        for frames in np.unique(sizes["frames"]):
-            alike, chunk = np.flatnonzero(legal & (sizes["frames"] == frames)), 1 if one_by_one else CHUNK
+        chunk = 1 if one_by_one else CHUNK
+        for frames, batch in product(np.unique(sizes["frames"]), np.unique(np.minimum(sizes["batch"], 2))):
+            alike = np.flatnonzero(legal & (sizes["frames"] == frames) & (np.minimum(sizes["batch"], 2) == batch))
             for start in range(0, alike.size, chunk):
                 where = alike[start : start + chunk]
-                yield _needs(work, where, self.shape(work, int(where[0])) if one_by_one else self._shapes(work, where, int(frames)))
+                shape = self.shape(work, int(where[0])) if one_by_one else self._shapes(work, where, int(frames))
+                yield _needs(work, where, shape)
 
     def shape(self, work: Job, number: int) -> Shape:
         """The shape of one point."""
@@ -87,7 +90,8 @@ class Grid:
 
     def _shapes(self, work: Job, where: Integers, frames: int) -> Shape:
         batch, height, width = (self.sizes[name][where] for name in ("batch", "height", "width"))
-        return replace(work.shape, batch=batch, frames=frames, height=height, width=width)
+        # a batch of one is broadcast in places where no other is, which only a plain number tells (tensor.py: broadcast)
+        return replace(work.shape, batch=1 if batch[0] == 1 else batch, frames=frames, height=height, width=width)
 
 
 def laid_out(work: Job, shape: Shape) -> tuple[int, int]:

@@ -32,7 +32,7 @@ def text(found: Sweep, header: str) -> str:
 
 
 def csv(found: Sweep, _: str) -> str:
-    """One line a point: the axes, bytes, the verdict, whether it is on the frontier, and whether its peak is to the byte a check's."""
+    """One line a point: the axes, bytes, the verdict, whether it is on the frontier, whether its peak is to the byte a check's."""
     names = (
         "gpu",
         *(axis.name for axis in found.axes),

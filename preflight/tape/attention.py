@@ -31,7 +31,7 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     q, k, v = _cast(q, k, v)
     rows = ((q.shape[:-1], "fp32"), ((2,), "int64"), ((1,), "int64"))
-    out = q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v), keeps_result=True, rows=rows)
+    out = q.tape.compute((q, k, v), attention_backward, q.shape, q.dtype, saved=(q, k, v), keeps_result=True, rows=rows)
     multiplied(q.tape, q.shape, k.shape[2:3], products=2)  # the scores of every pair of tokens, and the sums they weight
     return out
 
@@ -46,7 +46,8 @@ def _cast(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return q.to(dtype), k, v
 
 
-def _flash_backward(call: Call, grad: Tensor | None) -> Grads:
+def attention_backward(call: Call, grad: Tensor | None) -> Grads:
+    """Gradients of q, k and v, the first three that `call` saved."""
     assert grad is not None
     q, k, v = call.saved[:3]
     # flash_attn/flash_api.cpp, mha_bwd: dq is summed up in float32 over query tokens rounded up to 128
@@ -97,7 +98,7 @@ def efficient_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
     if mask is not None and mask.dtype == "bool":
         mask = q.tape.empty(mask.shape, q.dtype)  # sdp_utils: convert_boolean_attn_mask
     rows = (((*q.shape[:2], -(-q.shape[2] // 32) * 32), "fp32"), ((), "int64"), ((), "int64"))
-    out = q.tape.compute((q, k, v), _flash_backward, q.shape, q.dtype, saved=(q, k, v, mask), keeps_result=True, rows=rows)
+    out = q.tape.compute((q, k, v), attention_backward, q.shape, q.dtype, saved=(q, k, v, mask), keeps_result=True, rows=rows)
     multiplied(q.tape, q.shape, k.shape[2:3], products=2)
     return out
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from preflight.tape.dtypes import BYTES, promote
 from preflight.tape.meter import Meter, Segment, Size, rounded
 from preflight.tape.parallel import Parallel
+from preflight.tape.sharing import Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,8 +209,8 @@ class Buffer(Parameter):
 class Tape:
     """The state of one walk: the meter, whether gradients are recorded, autocast and its cache, and the checkpoint around us.
 
-    `attention` is the kernel that scaled_dot_product_attention finds; `sequence_ranks` the GPUs that share each
-    sample's tokens; `parallel` what its peers make it do besides.
+    `attention` is the kernel that scaled_dot_product_attention finds; `sharing` how GPUs share each sample's tokens;
+    `parallel` what its peers make it do besides.
     """
 
     def __init__(
@@ -217,10 +218,10 @@ class Tape:
         meter: Meter,
         *,
         attention: Attention = "flash",
-        sequence_ranks: int = 1,
+        sharing: Sharing | None = None,
     ) -> None:
         self.meter = meter
-        self.sequence_ranks = sequence_ranks
+        self.sharing = sharing or Sharing()
         self.attention: Attention = attention
         self.grad_enabled = True
         self.autocast: str | None = None
