@@ -89,6 +89,11 @@ class Result:
     reductions: tuple[Reduction, ...] = ()
     silenced: int = 0
 
+    @property
+    def trains(self) -> bool:
+        """Whether the file may be a training config: false for what is known to be a data set's, a launcher's …"""
+        return all(finding.id != "not-a-training-config" for finding in self.findings)
+
     def passes(self, *, strict: bool = False) -> bool:
         """Whether the launch may go on: fits or tight, no error found, and under `strict` no warning either."""
         refused = {"error", "warning"} if strict else {"error"}

@@ -25,7 +25,7 @@ class Model:
 
     name: str
     experts: Literal["one", "both", "swapped"] = "one"
-    code: Literal["musubi", "diffsynth", "videox"] | None = None
+    code: Literal["musubi", "diffsynth", "videox", "fastvideo"] | None = None
     dims: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -54,7 +54,7 @@ def parallel_spec(row: truth_rows.Row) -> dict[str, Any]:
     parallel: dict[str, Any] = {"gpus": row["gpus"], "strategy": strategy}
     if strategy == "fsdp1":
         parallel = {**fsdp_spec(row)["parallel"], "fsdp_version": 1}
-    asked = ("sequence", "backward_prefetch", "forward_prefetch", "use_orig_params")
+    asked = ("sequence", "ring", "sequence_code", "backward_prefetch", "forward_prefetch", "use_orig_params")
     parallel |= {name: row[name] for name in asked if name in row}
     zero = {name: row[name] for name in ("reduce_bucket_size", "overlap_comm", "reduce_scatter") if name in row}
     spec = {**truth_rows.spec(row), "parallel": {**parallel, "zero": zero} if zero else parallel}

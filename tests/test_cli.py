@@ -106,6 +106,16 @@ def test_a_config_named_like_a_command_is_given_by_path(folder: Path) -> None:
     assert "rule fits: needs " in run("./rule", cwd=folder).stdout
 
 
+def test_other_files_are_passed_over_where_only_training_is_asked_for(folder: Path) -> None:
+    (folder / "ds.json").write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    asked = run("ds.json", cwd=folder)
+    assert (asked.returncode, "[not-a-training-config]" in asked.stdout) == (1, True)
+    passed = run("ds.json", "--training-only", cwd=folder)
+    said = "preflight: ds.json is no training config, so it is passed over\n"
+    assert (passed.returncode, passed.stdout, passed.stderr) == (0, "", said)
+    assert run("ds.json", "missing.yaml", "--training-only", cwd=folder).returncode == 1
+
+
 def test_quiet_prints_nothing_when_all_is_well(folder: Path) -> None:
     assert run("-q", "named.yaml", cwd=folder).stdout == ""
     loud = run("-q", "named.yaml", "large.yaml", cwd=folder)

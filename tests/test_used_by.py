@@ -134,6 +134,8 @@ def test_pre_commit_judges_the_changed_configs_with_the_shipped_hook(
     assert re.search(r"^preflight\.+.*Skipped$", ignored.stdout, re.MULTILINE), ignored.stdout
     fits = judge("configs/fits.yaml", FITTING)
     assert (fits.returncode, "Passed" in fits.stdout) == (0, True), fits.stdout
+    other = judge("configs/ds.json", '{"zero_optimization": {"stage": 2}}')
+    assert (other.returncode, "Passed" in other.stdout) == (0, True), other.stdout
     large = judge("configs/large.yaml", TOO_LARGE)
     assert (large.returncode, "configs/large.yaml does not fit" in large.stdout) == (1, True), large.stdout
     assert "committed.yaml" not in large.stdout

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from preflight.adapters.conversions import COUNT, RANKS, Conversion, RefusedError, choice, real, text, whole
+from preflight.adapters import basicsr_video as video
+from preflight.adapters.conversions import COUNT, RANKS, Conversion, RefusedError, choice, flag, real, text, whole
 from preflight.adapters.draft import Draft, draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.adapters.run_values import count, place
@@ -18,10 +19,11 @@ from preflight.adapters.table import HARDWARE, Field, Table
 from preflight.document import Document
 from preflight.finding import ConfigError
 
-NETWORKS = {"EDSR": "basicsr-edsr", "MSRResNet": "basicsr-msrresnet", "RRDBNet": "basicsr-rrdbnet"}
+IMAGES = {"EDSR": "basicsr-edsr", "MSRResNet": "basicsr-msrresnet", "RRDBNet": "basicsr-rrdbnet"}
+NETWORKS = {**IMAGES, **video.NETWORKS}
 #: models/*.py whose optimize_parameters is modelled; the adversarial ones train network_d in turn.
-MODELS = ("SRModel", "RealESRNetModel", "SRGANModel", "ESRGANModel", "RealESRGANModel")
-ADVERSARIAL = MODELS[2:]
+ADVERSARIAL = ("SRGANModel", "ESRGANModel", "RealESRGANModel")
+MODELS = ("SRModel", "RealESRNetModel", *ADVERSARIAL, *video.MODELS)
 SYNTHETIC = ("RealESRNetModel", "RealESRGANModel")
 #: models/base_model.py: get_optimizer.
 OPTIMIZERS = {name: name.lower() for name in ("Adam", "AdamW", "Adamax", "SGD", "ASGD", "RMSprop", "Rprop")}
@@ -51,6 +53,9 @@ FIELDS = (
     Field(path=("_crop_width", "_crop_height"), keys=("gt_size",), convert=square()),
     Field(path="_queue", keys=("queue_size",), convert=whole(1, COUNT), default=180,
           source="models/realesrgan_model.py: queue_size"),
+    Field(path="_dataset", keys=("datasets.train.type",), convert=text("the name of a data set such as REDSRecurrentDataset")),
+    Field(path="_frames", keys=("datasets.train.num_frame",), convert=whole(-1, COUNT)),
+    Field(path="_flipped", keys=("datasets.train.flip_sequence",), convert=flag()),
     Field(path="train.batch", keys=("datasets.train.batch_size_per_gpu",), convert=whole()),
     Field(path="data.workers", keys=("datasets.train.num_worker_per_gpu",), convert=count(0, COUNT)),
     Field(path="_gpus", keys=("num_gpu",), convert=_gpus(), default="auto", source="nothing: the trainer asks for it"),
@@ -76,7 +81,7 @@ NO_EFFECT = (
     "network_d.*", "datasets.train.*", "datasets.val.*", "datasets.val_*.*", "datasets.test.*", "datasets.test_*.*", "path.*",
     "val.*", "logger.*", "train.optim_g.*", "train.optim_d.*", "train.scheduler.*", "train.pixel_opt.*",
     "train.perceptual_opt.*", "train.gan_opt.*", "train.ldl_opt.*", "train.net_d_iters", "train.net_d_init_iters",
-    "train.net_d_reg_every",
+    "train.net_d_reg_every", "train.fix_flow", "train.flow_lr_mul", "train.tsa_iter", "train.dcn_lr_mul",
 )  # fmt: skip
 
 TABLE = Table(unread="{key} is not read by BasicSR's trainer, so it changes nothing", fields=FIELDS, no_effect=NO_EFFECT)
@@ -97,6 +102,8 @@ def read(document: Document) -> Reading:
     _require(run, "train.optimizer.name", "train.optim_g.type", "one of " + ", ".join(OPTIMIZERS))
     _modelled(run)
     _size(run)
+    if video.is_video(run):
+        video.frames(run)
     run.check()
     _dims(run)
     _parallel(run)
@@ -108,6 +115,9 @@ def read(document: Document) -> Reading:
     def inverse(changes: dict[str, Any]) -> dict[str, Any]:
         sides = {path: changes.pop(path) for path in ("data.width", "data.height") if path in changes}
         name = "_crop" if synthetic else "_gt"
+        if "data.frames" in changes:
+            count = changes.pop("data.frames")
+            changes = {**changes, "_frames": count} if video.is_video(run) and video.free(run) else changes
         return {**changes, **{f"{name}_{path.rpartition('.')[2]}": side for path, side in sides.items()}}
 
     return run.reading(inverse)
@@ -125,6 +135,12 @@ def _modelled(run: Draft) -> None:
         if value is not None and value not in known:
             message = f"Cannot judge: {key} {value} is not modelled yet, only {', '.join(known)}."
             raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
+
+
+    kind, model = run.get("_type"), run.get("_model")
+    if None not in (kind, model) and model != "SRModel" and (kind in video.NETWORKS) != (model in video.MODELS):
+        message = f"Cannot judge: network_g.type {kind} trained by model_type {model} is not modelled."
+        raise ConfigError(run.document.finding("not-modelled", "error", message, key="model_type"))
 
 
 def _size(run: Draft) -> None:
@@ -160,15 +176,23 @@ def _dims(run: Draft) -> None:
     if pixel is None:
         message = "Cannot judge: without train.pixel_opt the loss is not modelled yet."
         raise ConfigError(run.document.finding("not-modelled", "error", message, key="train"), *run.findings)
-    run.settled["model.dims.pixel_opt"] = pixel.get("type")
-    run.origins["model.dims.pixel_opt"] = "train.pixel_opt.type"
-    wanted = ["perceptual_opt", *(["gan_opt", "ldl_opt"] if model in ADVERSARIAL else [])]
+    for name, key in (("pixel_opt", "type"), ("reduction", "reduction")):
+        if key in pixel:
+            run.settled[f"model.dims.{name}"] = pixel[key]
+            run.origins[f"model.dims.{name}"] = f"train.pixel_opt.{key}"
+    wanted = ["perceptual_opt", *(["gan_opt"] if model in ADVERSARIAL else [])]
+    wanted += ["ldl_opt"] if model == "RealESRGANModel" else []  # the other models build its loss and never ask for it
     for name in wanted:
         if (settings := _block(run, "train", name)) is not None:
             run.settled[f"model.dims.{name}"] = dict(settings)
             run.origins[f"model.dims.{name}"] = f"train.{name}"
     if model in SYNTHETIC:
         run.put("model.dims.queue_size", run.get("_queue"), like="_queue")
+    if "model.dims.ldl_opt" in run.settled and not run.get("_decay") > 0:
+        message = "train.ldl_opt compares with the averaged generator, which train.ema_decay 0 leaves out; expected one above 0."
+        run.note("error", "missing-key", message, at="model.dims.ldl_opt", fix="train.ema_decay: 0.999")
+    if video.is_video(run):
+        video.arguments(run)
     adversary = _block(run, "network_d")
     if model in ADVERSARIAL:
         for name, block in (("network_d", adversary), ("train.gan_opt", _block(run, "train", "gan_opt"))):
@@ -206,7 +230,7 @@ def _fixed(run: Draft) -> None:
         "train.accumulation": 1,
         "train.checkpointing": False,
         "train.optimizer.bits": 32,
-        "data.frames": 1,
+        "data.frames": run.get("data.frames", 1),
         "data.latents": "cached",
         "data.text": "cached",
         "precision.weights": "fp32",
@@ -225,8 +249,9 @@ def _validation(run: Draft) -> None:
     run.drop("sample")
     sets = [name for name in run.document.data.get("datasets", {}) if str(name).split("_")[0] == "val"]
     if sets and run.document.data.get("val") is not None:
+        each = "clip by clip" if video.is_video(run) else "image by image"
         message = (
-            f"datasets.{sets[0]} is validated image by image, whole, and the config does not say how large they are:"
+            f"datasets.{sets[0]} is validated {each}, whole, and the config does not say how large they are:"
             " validation is not judged."
         )
         run.findings.append(run.document.finding("validation-size", "warning", message, key=f"datasets.{sets[0]}"))
@@ -239,6 +264,9 @@ def _nonsense(run: Draft) -> None:
         run.note("error", "uneven-grid", message, at="data.height")
     argument = {"RRDBNet": "unshuffled"}.get(run.get("_type"), "upscale")
     factor = run.get(f"model.dims.{argument}", 4)
+    if video.is_video(run):
+        factor, argument = video.factor(run)
+        video.nonsense(run)
     if factor != scale:
         at = f"model.dims.{argument}" if f"model.dims.{argument}" in run.settled else "_scale"
         word = "scale" if argument == "unshuffled" else argument

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -92,6 +92,11 @@ class Draft:
             spell=partial(spell, self, inverse),
             document=self.document,
         )
+
+
+def said(document: Document, table: Table) -> Mapping[str, Sequence[Said]]:
+    """What `document` says of each path in the words of `table`, whatever is wrong with it."""
+    return Hearing(unresolved.without(document, table.find)[0], table).said
 
 
 def listen(document: Document, table: Table) -> Draft:

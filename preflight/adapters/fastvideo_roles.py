@@ -16,8 +16,11 @@ from preflight.finding import ConfigError
 FINE_TUNING = "FineTuneMethod"
 DMD = "DMD2Method"
 KD = "KDMethod"
+TEACHER_FORCING, DIFFUSION_FORCING = "TeacherForcingSFTMethod", "DiffusionForcingSFTMethod"
+CAUSAL = "WanCausalModel"
 #: The roles of each method that is modelled beside the student; kd.py can do without its teacher once all its answers are on disk.
-METHODS: Mapping[str, tuple[str, ...]] = {FINE_TUNING: (), DMD: ("teacher", "critic"), KD: ("teacher",)}
+METHODS: Mapping[str, tuple[str, ...]] = {FINE_TUNING: (), TEACHER_FORCING: (), DIFFUSION_FORCING: (), DMD: ("teacher", "critic"),
+                                          KD: ("teacher",)}  # fmt: skip
 ROLES = ("student", "teacher", "critic")
 #: Why another method is not, in a few words.
 WITHOUT = {
@@ -41,10 +44,26 @@ def only_modelled(document: Document) -> None:
         if kind in shared.CLASSES:
             message = f"models.{role}._target_ is {kind}: {shared.CLASSES[kind]} is not modelled yet."
             raise ConfigError(document.finding("not-modelled", "error", message, key=f"models.{role}._target_"))
+        forcing = name in (TEACHER_FORCING, DIFFUSION_FORCING) and role == "student"
+        if kind and (kind == CAUSAL) is not forcing:
+            message = f"models.{role}._target_ {kind} with {name} is not modelled; expected {CAUSAL if forcing else 'WanModel'}."
+            raise ConfigError(document.finding("not-modelled", "error", message, key=f"models.{role}._target_"))
     for role in METHODS[name]:
         if not _group(models, role).get("init_from") and (name != KD or role in models):
             message = f"models.{role} is missing, and {name} cannot do without it."
             raise ConfigError(document.finding("missing-key", "error", message, key=f"models.{role}"))
+
+
+def causal(run: Draft) -> None:
+    """Chunks of frames that see no later ones; tfsft.py puts the clean frames before the noisy."""
+    method = str(run.get("_method")).rsplit(".", 1)[-1]
+    if method not in (TEACHER_FORCING, DIFFUSION_FORCING):
+        return
+    run.put("model.dims", {"causal": True, "teacher_forcing": method == TEACHER_FORCING}, like="_method")
+    if run.get("parallel.sequence") > 1:
+        message = f"{run.origins.get('parallel.sequence', 'sp_size')} above 1 with a causal network is not modelled."
+        run.note("error", "not-modelled", message, at="parallel.sequence")
+        run.check()
 
 
 def beside(run: Draft) -> None:

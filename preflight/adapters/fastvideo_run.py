@@ -13,7 +13,6 @@ from preflight.finding import ConfigError
 
 #: Of the class that a config names: the network that is not modelled.
 CLASSES = {
-    "WanCausalModel": "causal Wan",
     "MiniMaxH3Model": "MiniMax H3",
     "LongCatModel": "LongCat Video",
     "Kandinsky5Model": "Kandinsky 5",
@@ -51,8 +50,11 @@ CHECKPOINTING: Mapping[str, bool] = {"full": True, "block_skip": True}  # block_
 
 
 def model(run: Draft, source: str, at: str) -> None:
-    """Puts the student's network."""
-    run.put("model.name", network(run, source, at), like=at)
+    """Puts the student's network, Wan in FastVideo's own code (models/dits/wanvideo.py)."""
+    name = network(run, source, at)
+    run.put("model.name", name, like=at)
+    if name.startswith("wan") and "i2v-" not in name:
+        run.put("model.code", "fastvideo")
 
 
 def network(run: Draft, source: str, at: str) -> str:

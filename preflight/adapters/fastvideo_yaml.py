@@ -143,6 +143,7 @@ def read(document: Document) -> Reading:
     roles.beside(run)
     shared.precision(run, like="_dit")
     run.assume("parallel.sequence", run.get("parallel.gpus"), "sp_size is num_gpus where nothing is said (train/utils/config.py)")
+    roles.causal(run)
     shared.shards(run)
     shared.frames(run)
     _phases(run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -40,7 +40,7 @@ class Hearing:
 
     def __init__(self, document: Document, table: Table) -> None:
         self.said: dict[str, list[Said]] = {}
-        self.findings: list[Finding] = []
+        self._wrong: list[Finding | tuple[Path, tuple[str, ...]]] = []  # and keys that nothing reads, in the order of the file
         self._document, self._table = document, table
         self._found: dict[tuple[str, ...], Field | bool] = {}
         self._walked: dict[tuple[str, ...], bool] = {}
@@ -48,6 +48,11 @@ class Hearing:
         for name, raw in document.data.items():
             for path, parts, value, entry in self._below(raw, (str(name),), (str(name),)):
                 self._hear(path, parts, value, entry)
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """Found when asked, as it takes a while to guess what unknown keys were meant to be."""
+        return [wrong if isinstance(wrong, Finding) else self._unknown(*wrong) for wrong in self._wrong]
 
     def _find(self, parts: tuple[str, ...]) -> Field | bool:
         if parts not in self._found:
@@ -72,14 +77,14 @@ class Hearing:
                 for name, value in raw.items():
                     yield from self._below(value, (*path, str(name)), (*parts, str(name)))
             else:
-                self._unread(path, parts)
+                self._wrong.append((path, parts))
             return
         if isinstance(found, Field):
             if raw is not None or not table.null_is_unset:
                 yield path, parts, raw, found
         elif not isinstance(raw, list) or not self._walks(parts):
             if raw is not None or not groups:
-                self._unread(path, parts)
+                self._wrong.append((path, parts))
             return
         if isinstance(raw, list) and self._walks(parts):
             for index, item in enumerate(raw):
@@ -103,17 +108,17 @@ class Hearing:
         except RefusedError as refused:
             why = f", {refused.why}" if refused.why else ""
             message = f"{key} is {show(raw)}{why}; expected {refused.expected}."
-            self.findings.append(self._document.finding("invalid-value", "error", message, key=path))
+            self._wrong.append(self._document.finding("invalid-value", "error", message, key=path))
             return
         for name, value in values.items():
             said = Said(value=value, key=key, raw=raw, field=entry, parts=parts, values=values)
             self.said.setdefault(name, []).append(said)
 
-    def _unread(self, path: Path, parts: tuple[str, ...]) -> None:
+    def _unknown(self, path: Path, parts: tuple[str, ...]) -> Finding:
         key, guess = dotted(path), self._guess(path, parts)
         message = self._table.unread.format(key=key) + (f"; did you mean {guess}?" if guess else ".")
         fix = f"rename {key} to {guess}" if guess else None
-        self.findings.append(self._document.finding("unknown-key", "warning", message, key=path, fix=fix))
+        return self._document.finding("unknown-key", "warning", message, key=path, fix=fix)
 
     def _guess(self, path: Path, parts: tuple[str, ...]) -> str | None:
         """The key that `parts` are probably a slip of, spelled beside them; none that the config has already."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from preflight.adapters.conversions import COUNT, DTYPE, RANKS, SIDE, SILENT, STEPS, choice, flag, gib, real, size, whole, words
-from preflight.adapters.draft import Draft, draft, listen
+from preflight.adapters.draft import Draft, draft, said
 from preflight.adapters.reading import Adapter, Assumed, Reading
 from preflight.adapters.run_values import both, count, place
 from preflight.adapters.table import Field, Table
@@ -211,11 +211,11 @@ def matches(document: Document) -> bool:
     groups = (document.data, *(group for group in document.data.values() if isinstance(group, Mapping)))
     if FOREIGN & {str(name).lstrip("-").lower() for group in groups for name in group}:
         return False
-    heard = listen(document, TABLE)
-    names = [said.value for said in heard.said.get("model.name", [])]
+    heard = said(document, TABLE)
+    names = [voice.value for voice in heard.get("model.name", [])]
     if names:
         return any(str(name).startswith("wan") for name in names)
-    return "train.lora.rank" in heard.said and any(f"data.{side}" in heard.said for side in ("frames", "width", "height"))
+    return "train.lora.rank" in heard and any(f"data.{side}" in heard for side in ("frames", "width", "height"))
 
 
 def read(document: Document) -> Reading:

@@ -1,7 +1,7 @@
 """Do the GPUs divide as the run wants, and what batch does that make?
 
 What: GPUs = data-parallel degree x sequence x tensor x pipeline, and whole groups of a hybrid shard; attention heads must
-divide among the sequence group, and a pipeline's stages need a strategy that takes them. Tensor parallelism is not judged: which
+divide among the GPUs that exchange them (a ring of keys and values needs no such thing), and a pipeline's stages need a strategy that takes them. Tensor parallelism is not judged: which
 weights and activations it divides is each trainer's own plan.
 Why: GPUs that share a sequence see the same sample, so they do not multiply the batch; a group that divides nothing fails.
 Fix: degrees whose product divides the number of GPUs; more accumulation for the batch that was meant.
@@ -35,10 +35,7 @@ def check(case: Case) -> Answers:
         yield Found("error", message, "parallel.tensor")
     if parallel.pipeline > 1:
         yield from _pipeline(case)
-    heads = case.job.dims.get("num_attention_heads")
-    if isinstance(heads, int) and heads % parallel.sequence:
-        message = f"The {heads} attention heads cannot be divided among {parallel.sequence} sequence-parallel GPUs."
-        yield Found("error", message, "parallel.sequence")
+    yield from _sequence(case)
     if group > 1:
         shared = next(name for name in DEGREES if getattr(parallel, name) > 1)
         naive = train.batch * train.accumulation * parallel.gpus
@@ -48,6 +45,21 @@ def check(case: Case) -> Answers:
             f"so the data-parallel degree is {parallel.data_parallel}."
         )
         yield Found("warning", message, f"parallel.{shared}")
+
+
+def _sequence(case: Case) -> Answers:
+    parallel, heads = case.job.spec.parallel, case.job.dims.get("num_attention_heads")
+    if parallel.sequence % parallel.ring:
+        message = f"{parallel.sequence} GPUs that share a sample cannot be divided into rings of {parallel.ring}."
+        yield Found("error", message, "parallel.ring")
+        return
+    if parallel.ring > 1 and parallel.sequence_code != "diffusers":
+        message = "Cannot judge: a ring of keys and values is modelled in diffusers' code, not in yunchang's."
+        yield Found("error", message, "parallel.ring", fix="parallel.sequence_code: diffusers")
+    groups = parallel.sequence // parallel.ring
+    if isinstance(heads, int) and heads % groups:
+        message = f"The {heads} attention heads cannot be divided among {groups} sequence-parallel GPUs."
+        yield Found("error", message, "parallel.sequence")
 
 
 def _pipeline(case: Case) -> Answers:

@@ -36,7 +36,12 @@ def run(words: Sequence[str]) -> int:
         parser.error("--choose takes an offer for --diff or --fix; give one of them")
     judge = Judge(options, settings)
     strict = options.strict or settings.strict
-    report = Report(results=tuple(result for path in options.config for result in judge.all(path)))
+    results = tuple(result for path in options.config for result in judge.all(path))
+    if options.training_only:
+        for other in (result.config for result in results if not result.trains):
+            output.say(f"{other} is no training config, so it is passed over")
+        results = tuple(result for result in results if result.trains)
+    report = Report(results=results)
     if options.diff or options.fix:
         from preflight.cli.mend import mend
 
@@ -118,6 +123,8 @@ def _parser() -> Parser:
     add("-q", "--quiet", action="store_true", help="print only what failed")
     add("-v", "--verbose", action="store_true", help="print every assumption and finding")
     add("--strict", action="store_true", help="warnings fail, too")
+    help_ = "pass over files that are known to be no training config, such as a data set's or DeepSpeed's"
+    add("--training-only", action="store_true", help=help_)
     add("--grow", action="store_true", help="when it fits: the largest batch, resolution and frames that still do")
     written = parser.add_mutually_exclusive_group()
     written.add_argument("--diff", action="store_true", help="print the best offer as a change of the file")

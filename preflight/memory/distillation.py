@@ -79,8 +79,8 @@ def _role(work: Job, name: str, role: str, *, trains: bool) -> Role:
     """The student's spec for another network, which trains whole or not at all."""
     spec = work.spec
     alone = replace(spec.train, method="full", lora=None, distillation=None, ema=False)
-    same = name == spec.model.name
-    model_spec = replace(spec.model, name=name, dims=spec.model.dims if same else {}, code=None)
+    dims = {key: value for key, value in spec.model.dims.items() if name == spec.model.name and key in work.network.dims}
+    model_spec = replace(spec.model, name=name, dims=dims)
     try:
         own = job(replace(spec, model=model_spec, train=alone), work.gpu)
     except ConfigError as problem:

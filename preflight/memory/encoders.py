@@ -13,13 +13,10 @@ from preflight.tape.quantized import Quantized
 
 #: Vocabularies of encoders whose passes are not modelled, as the sources in the catalog say; their embeddings stay wide.
 VOCABULARIES = {
-    "gemma-2-2b": 256_000,
-    "gemma-3-12b": 262_208,
-    "llama-3.1-8b": 128_256,
-    "mistral-small-3.2-24b": 131_072,
-    "qwen2.5-vl-7b": 152_064,
-    "qwen2.5-vl-7b-text": 152_064,
-    "qwen3-4b": 151_936,
+    "chatglm3-6b": 65_024,
+    "cosmos3-reasoner-edge": 131_072,
+    "cosmos3-reasoner-nano": 151_936,
+    "cosmos3-reasoner-super": 151_936,
 }
 
 

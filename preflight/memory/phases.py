@@ -44,7 +44,8 @@ def phases(job: Job, model: Model, budget: Budget, shape: Shape | None = None) -
     unquantized, leaving = _unquantized(job, model), teacher_to_leave(job, budget.beside)
     networks = resident.network + resident.teacher + resident.critic + leaving
     texts = encoders_arriving(job, networks, max(networks, unquantized))
-    arriving, wide = loading(job, model) + leaving, max(unquantized, texts) - standing
+    once = int(model.network.first_pass(job.shape))
+    arriving, wide = max(loading(job, model) + leaving, once), max(unquantized, texts) - standing
     yield Phase(
         name="load",
         peak=Peak(allocated=standing + max(arriving, wide), weights=max(arriving, wide), whole=wide > arriving, early=True),

@@ -115,6 +115,12 @@ class EDVR(VideoRestoration):
         )
         self.reconstruction = Reconstruction(features)
 
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """The smallest of its levels is a quarter of the input, a sixteenth of the target."""
+        del dims
+        return 16
+
     def forward(self, x: Tensor) -> Tensor:
         batch, frames, *_ = x.shape
         if frames != self.num_frame:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from preflight.networks.basicsr_common import ResidualBlockNoBN, Restoration, conv3
 from preflight.networks.diffsr_common import interpolate
 from preflight.networks.network import NotModelled, Shape
@@ -23,6 +26,11 @@ class VideoRestoration(Restoration):
     each_frame = True
     inputs = outputs = 3
     one_frame_out = False
+
+    @staticmethod
+    def pixel_step(dims: Mapping[str, Any]) -> int:
+        """All enlarge four times, or shrink their inputs as often before they do."""
+        return int(max(4, dims.get("scale", 4)))
 
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         if not isinstance(shape.frames, int):

@@ -11,6 +11,7 @@ from preflight.networks.network import Network, Shape
 from preflight.tape.activation import clip, silu
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, LayerNorm, Linear, Module, RMSNorm
+from preflight.tape.sequence import gathered, share
 from preflight.tape.shaping import cat, chunk, narrow
 from preflight.tape.slicing import cat_tokens, slice_tokens, split_tokens
 from preflight.tape.tensor import Tape, Tensor
@@ -224,6 +225,8 @@ class NormOut(Module):
 
 
 class Flux2(Network):
+    divides_sequence = True  # its _cp_plan: image and text are cut as they come in
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         self.width = dims["attention_head_dim"]
         dim = dims["num_attention_heads"] * self.width
@@ -249,9 +252,10 @@ class Flux2(Network):
         # the pipeline packs the latents two by two into channels
         tokens = (shape.height // (2 * self.stride[1])) * (shape.width // (2 * self.stride[2]))
         out = self(
-            tape.empty((batch, tokens, self.inputs), dtype),
-            tape.empty((batch, shape.text_tokens, self.text_dim), dtype),
+            tape.empty((batch, share(tokens, shape.sequence), self.inputs), dtype),
+            tape.empty((batch, share(shape.text_tokens, shape.sequence), self.text_dim), dtype),
         )
+        out = gathered(out, shape.sequence)
         return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
 
     def forward(self, latents: Tensor, text: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from preflight.networks.flux import Flux
 from preflight.networks.network import Shape
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Checkpointing
+from preflight.tape.sequence import gathered, share
 from preflight.tape.slicing import slice_tokens
 from preflight.tape.tensor import Tape, Tensor
 
@@ -26,11 +27,11 @@ class FluxKontext(Flux):
         # the pipeline packs the latents two by two into channels
         tokens = (shape.height // (2 * self.stride[1])) * (shape.width // (2 * self.stride[2]))
         out = self(
-            tape.empty((batch, tokens * (1 + self.references), self.inputs), dtype),
-            tape.empty((batch, shape.text_tokens, self.text_dim), dtype),
+            tape.empty((batch, share(tokens * (1 + self.references), shape.sequence), self.inputs), dtype),
+            tape.empty((batch, share(shape.text_tokens, shape.sequence), self.text_dim), dtype),
             tape.empty((batch, self.pooled_dim), dtype),
         )
-        out = slice_tokens(out, tokens)
+        out = slice_tokens(gathered(out, shape.sequence), tokens)
         return mse_loss(out.float(), tape.empty(out.shape, "fp32"))
 
 

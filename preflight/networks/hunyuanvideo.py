@@ -13,7 +13,9 @@ from preflight.tape.activation import gelu, silu
 from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
-from preflight.tape.shaping import cat, chunk, sum_over
+from preflight.tape.meter import Size
+from preflight.tape.sequence import gathered, joint_attention, share
+from preflight.tape.shaping import cat, chunk, narrow, sum_over
 from preflight.tape.slicing import cat_tokens, slice_tokens
 from preflight.tape.tensor import Tape, Tensor
 
@@ -41,6 +43,8 @@ class JointAttention(Module):
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
         query = self.norm_q(query)
         key = self.norm_k(key)
+        if query.tape.sharing.ranks > 1:
+            return self._shared((query, key, value), context, tokens, mask, rotary)
 
         if self.single:
             query = self._rotate_first(query, tokens, rotary)
@@ -64,6 +68,24 @@ class JointAttention(Module):
             hidden = self.to_out[0](hidden)
             context = self.to_add_out(context)
         return hidden, context
+
+    def _shared(
+        self, found: tuple[Tensor, Tensor, Tensor], context: Tensor, tokens: Size, mask: Tensor, rotary: Rotary
+    ) -> tuple[Tensor, Tensor]:
+        """As FastVideo has it (fastvideo/models/dits/hunyuanvideo.py): tokens of the video are shared, the text is whole."""
+        video: list[Tensor] = list(found)
+        if self.single:
+            text = [slice_tokens(x, context.shape[1]) for x in video]
+            video = [slice_tokens(x, tokens) for x in video]
+        else:
+            text = [self._heads(to(context)) for to in (self.add_q_proj, self.add_k_proj, self.add_v_proj)]
+            text[0] = self.norm_added_q(text[0])
+            text[1] = self.norm_added_k(text[1])
+        del found
+        video[0] = apply_rotary_emb(video[0], rotary, tokens_dim=1)
+        video[1] = apply_rotary_emb(video[1], rotary, tokens_dim=1)
+        hidden, context = (x.view(*x.shape[:2], x.shape[2] * x.shape[3]) for x in joint_attention(video, text, mask))
+        return (hidden, context) if self.single else (self.to_out[0](hidden), self.to_add_out(context))
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
@@ -220,6 +242,8 @@ class PatchEmbed(Module):
 
 
 class HunyuanVideo(Network):
+    divides_sequence = True
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         if dims.get("image_condition_type") == "token_replace":
             raise NotModelled("HunyuanVideo with image_condition_type 'token_replace' is not modelled")
@@ -261,6 +285,11 @@ class HunyuanVideo(Network):
         hidden = self.x_embedder(latents)
         context = self.context_embedder(text)
         mask = tape.empty((batch, 1, 1, tokens + text.shape[1]), "bool")
+        ranks = tape.sharing.ranks
+        if ranks > 1:  # views, as the loop over the blocks begins
+            tokens = share(tokens, ranks)
+            hidden = narrow(hidden, batch, tokens, hidden.shape[2])
+            rotary = (narrow(rotary[0], tokens, self.width), narrow(rotary[1], tokens, self.width))
 
         for block in self.transformer_blocks.walk(tape):
             hidden, context = block(hidden, context, temb, mask, rotary)
@@ -268,7 +297,7 @@ class HunyuanVideo(Network):
             hidden, context = block(hidden, context, temb, mask, rotary)
 
         hidden = self.norm_out(hidden, temb)
-        hidden = self.proj_out(hidden)
+        hidden = gathered(self.proj_out(hidden), ranks)
         return hidden.view(batch, self.outputs, *size).contiguous()
 
 

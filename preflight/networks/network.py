@@ -83,6 +83,11 @@ class Network(Module):
         del dims
         return 1
 
+    def first_pass(self, shape: Shape) -> Size:
+        """Bytes that the first forward pass of all takes, and gives back, before it computes anything."""
+        del shape
+        return 0
+
     def loss(self, tape: Tape, shape: Shape, dtype: str) -> Tensor:
         """Run the forward pass on inputs of `shape` in `dtype` and return the training loss."""
         raise NotImplementedError

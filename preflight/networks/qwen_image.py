@@ -19,11 +19,11 @@ from preflight.networks.common import (
 )
 from preflight.networks.network import Network, Shape, check_modelled, constructor_arguments
 from preflight.tape.activation import clip, silu
-from preflight.tape.attention import attention
 from preflight.tape.complex import apply_complex_rotary
 from preflight.tape.loss import mse_loss
 from preflight.tape.module import Blocks, Checkpointing, LayerNorm, Linear, Module
-from preflight.tape.shaping import cat, chunk
+from preflight.tape.sequence import gathered, share, shared_attention
+from preflight.tape.shaping import cat, chunk, narrow
 from preflight.tape.slicing import adjacent, cat_tokens, slice_tokens
 from preflight.tape.tensor import Buffer, Tape, Tensor
 
@@ -173,6 +173,7 @@ class TimeEmbedding(Module):
 
 
 class QwenImage(Network):
+    divides_sequence = True  # its _cp_plan: image and text are cut before the blocks
     guidance_doubles = False  # pipeline_qwenimage.py calls it twice, one half after the other
 
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
@@ -219,10 +220,16 @@ class QwenImage(Network):
             cat([cached], 0),
             Tensor(tape, (1, text_tokens, self.half), "complex64", self.pos_freqs.storage),
         )
+        ranks = tape.sharing.ranks
+        if ranks > 1:  # views: a part of the tokens, at the first block
+            image_tokens, text_tokens = share(image_tokens, ranks), share(text_tokens, ranks)
+            hidden, text = (narrow(x, x.shape[0], n, x.shape[2]) for x, n in ((hidden, image_tokens), (text, text_tokens)))
+            freqs = tuple(Tensor(tape, (1, n, self.half), x.dtype, x.storage) for x, n in zip(freqs, (image_tokens, text_tokens), strict=True))
+            mask = Tensor(tape, (mask.shape[0], text_tokens), mask.dtype, mask.storage)
         for block in self.transformer_blocks.walk(tape):
             hidden, text = block(hidden, text, mask, temb, freqs)
         hidden = self.norm_out(hidden, temb)
-        return self.proj_out(hidden)
+        return gathered(self.proj_out(hidden), ranks)
 
 
 NETWORK = QwenImage

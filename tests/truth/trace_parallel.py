@@ -110,12 +110,13 @@ def fsdp1(c: Case) -> Case:
 def sequence(c: Case) -> Case:
     """Whole weights, each sample's tokens shared between `sequence` GPUs."""
     network, step, tokens = prepare(c)
-    counted = counts(network)
+    counted, ranks, ring, code = counts(network), c["sequence"], c.get("ring", 1), c.get("sequence_code", "yunchang")
+    if code == "diffusers":
+        trace_sequence.context_parallel(network, ring, ranks // ring, "_native_flash" if ring > 1 else "native")
     with FakeTensorMode(allow_non_fake_inputs=True):
         fake(network, DTYPES[c["weights_dtype"]], DTYPES.get(c.get("trainable_dtype", "")))
-        ranks, ring, code = c["sequence"], c.get("ring", 1), c.get("sequence_code", "yunchang")
         if code == "diffusers":
-            trace_sequence.context_parallel(network, ring, ranks // ring, "_native_flash" if ring > 1 else "native")
+            pass
         elif c["model"].startswith("hunyuanvideo"):
             trace_sequence.fastvideo(network, ranks)
         else:

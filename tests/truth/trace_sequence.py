@@ -17,6 +17,7 @@ import diffusers.models.transformers.transformer_wan as wan_module
 import torch
 import torch.distributed as dist
 from diffusers import ContextParallelConfig
+from diffusers.models.embeddings import apply_rotary_emb
 from torch.distributed.device_mesh import init_device_mesh
 
 
@@ -97,25 +98,49 @@ def yunchang(network: Any, ranks: int) -> None:
 def context_parallel(network: Any, ring: int, ulysses: int, backend: str) -> None:
     """diffusers' own hooks and attention; `backend`: native, or _native_flash, which alone gives the log-sum-exp that a ring needs."""
     network.set_attention_backend(backend)
+    torch.accelerator.device_count = lambda: 1  # it wants to name a device
     mesh = init_device_mesh("cpu", (ring, ulysses), mesh_dim_names=("ring", "ulysses"))
     network.enable_parallelism(config=ContextParallelConfig(ring_degree=ring, ulysses_degree=ulysses, mesh=mesh))
 
 
+class FastVideoProcessor:
+    """HunyuanVideoAttnProcessor2_0 whose video and text never are one sequence, but in the single blocks' projections."""
+
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
+
+    def __call__(self, attn: Any, hidden: Any, context: Any, attention_mask: Any, image_rotary_emb: Any) -> Any:
+        single, own, texts = attn.add_q_proj is None, hidden.shape[1], context.shape[1]
+        if single:
+            hidden = torch.cat([hidden, context], dim=1)
+        video = [to(hidden).unflatten(2, (attn.heads, -1)) for to in (attn.to_q, attn.to_k, attn.to_v)]
+        video[0], video[1] = attn.norm_q(video[0]), attn.norm_k(video[1])
+        if single:
+            text = [x[:, -texts:] for x in video]
+            video = [x[:, :own] for x in video]
+        else:
+            text = [to(context).unflatten(2, (attn.heads, -1)) for to in (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)]
+            text[0], text[1] = attn.norm_added_q(text[0]), attn.norm_added_k(text[1])
+        video[0], video[1] = (apply_rotary_emb(x, image_rotary_emb, sequence_dim=1) for x in video[:2])
+        hidden, context = (x.flatten(2, 3).to(video[0].dtype) for x in self.attend(video, text, attention_mask))
+        return (hidden, context) if single else (attn.to_out[0](hidden), attn.to_add_out(context))
+
+    def attend(self, video: Any, text: Any, mask: Any) -> Any:
+        """DistributedAttention.forward."""
+        ranks, tokens, heads = self.ranks, video[0].shape[1], video[0].shape[2]
+        together = AllToAll.apply(torch.cat(video), 2, 1, ranks)
+        replicated = torch.cat(text)[:, :, : heads // ranks]
+        query, key, value = torch.cat([together, replicated], dim=1).chunk(3)
+        out = hunyuan_module.dispatch_attention_fn(query, key, value, attn_mask=mask, dropout_p=0.0, is_causal=False)
+        seen, said = out[:, : tokens * ranks], out[:, tokens * ranks :]
+        said = Gather.apply(said.contiguous(), 2, ranks)
+        return AllToAll.apply(seen, 1, 2, ranks), said
+
+
 def fastvideo(network: Any, ranks: int) -> None:
     """HunyuanVideo: the image's tokens cut, the text whole; in attention all of the image and the text, of a part of the heads."""
-    plain = hunyuan_module.dispatch_attention_fn
-
-    def attend(query: Any, key: Any, value: Any, **options: Any) -> Any:
-        own, heads = network.own, query.shape[2] // ranks
-        image = torch.cat([x[:, :own] for x in (query, key, value)])
-        image = AllToAll.apply(image, 2, 1, ranks)
-        text = torch.cat([x[:, own:] for x in (query, key, value)])[:, :, :heads]
-        out = plain(*torch.cat([image, text], 1).chunk(3), **options)
-        image, text = out[:, : own * ranks], out[:, own * ranks :]
-        text = Gather.apply(text.contiguous(), 2, ranks)
-        return torch.cat([AllToAll.apply(image, 1, 2, ranks), text], 1)
-
-    hunyuan_module.dispatch_attention_fn = attend
+    for block in (*network.transformer_blocks, *network.single_transformer_blocks):
+        block.attn.processor = FastVideoProcessor(ranks)
     network.proj_out.register_forward_hook(lambda _module, _inputs, out: Gather.apply(out, 1, ranks))
     cut = f"hidden_states = hidden_states.chunk({ranks}, 1)[0]; self.own = hidden_states.shape[1]; "
     cut += f"image_rotary_emb = tuple(part.chunk({ranks}, 0)[0] for part in image_rotary_emb)"
