@@ -16,7 +16,7 @@ from preflight.memory.peak import least, reserved, worst
 from preflight.memory.phases import phases
 from preflight.memory.pipeline import busiest
 from preflight.memory.rules import held
-from preflight.report import Held, HostMemory, Memory, Phase, Verdict
+from preflight.report import Held, HostMemory, HostPhase, Memory, Phase, Verdict
 from preflight.spec import Spec
 from preflight.units import GIB
 
@@ -108,11 +108,22 @@ def _memory(case: Case) -> Memory:
 
 def _host(case: Case) -> HostMemory:
     need = host(case.job, case.model, case.budget)
-    parts, stated = need.phases[need.worst], case.job.spec.hardware.host_memory_gib
+    stated = case.job.spec.hardware.host_memory_gib
+    phases = {
+        name: HostPhase(
+            name=name,
+            bytes=need.total(name),
+            pinned_bytes=sum(part.nbytes for part in parts if part.pinned),
+            parts={part.name: part.nbytes for part in parts},
+        )
+        for name, parts in need.phases.items()
+    }
+    worst = phases[need.worst]
     return HostMemory(
-        peak_bytes=need.total(need.worst),
-        peak_phase=need.worst,
-        pinned_bytes=sum(part.nbytes for part in parts if part.pinned),
-        parts={part.name: part.nbytes for part in parts},
+        peak_bytes=worst.bytes,
+        peak_phase=worst.name,
+        pinned_bytes=worst.pinned_bytes,
+        parts=worst.parts,
+        phases=tuple(phases.values()),
         capacity_bytes=int(stated * GIB) if stated is not None else None,
     )

@@ -18,7 +18,7 @@ COMPONENTS = ("weights", "adapters", "gradients", "optimizer", "activations", "o
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
-    """A stretch of the run with its own peak, in bytes on the worst GPU: load, encode, step, sample, save."""
+    """A stretch of the run with its own peak, in bytes on the worst GPU: load, distil, encode, step, sample, save."""
 
     name: str
     allocated_bytes: int | None
@@ -35,13 +35,24 @@ class Held:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class HostPhase:
+    """Bytes on one node during a stretch of the run; `parts` sum to `bytes`, `pinned_bytes` of them page-locked."""
+
+    name: str
+    bytes: int
+    pinned_bytes: int
+    parts: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HostMemory:
-    """Bytes on one node in the phase that holds most there; `parts` sum to `peak_bytes`, `pinned_bytes` of them page-locked."""
+    """What one node holds in each phase, and in the worst of them: there `parts` sum to `peak_bytes`."""
 
     peak_bytes: int
     peak_phase: str
     pinned_bytes: int
     parts: Mapping[str, int]
+    phases: tuple[HostPhase, ...]
     capacity_bytes: int | None = None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from preflight import schema
 from preflight.adapters.reading import Adapter, Reading
-from preflight.advice.said import Restated
+from preflight.advice.said import DEAR, Restated
 from preflight.document import Document
 from preflight.editing.keys import with_keys
 from preflight.finding import ConfigError
@@ -31,12 +31,12 @@ def restater(document: Document, adapter: Adapter, reading: Reading) -> Callable
     """A function from canonical changes to the user's keys and what the adapter reads from the config with them.
 
     It answers None when the trainer has no key for any of them, or refuses what they make of the config. What the trainer
-    derives from the other changes is not spelled out.
+    derives from the other changes is not spelled out, but for what is learnt from, which only its own keys change.
     """
     document = reading.document or document  # with the files that it names
 
     def restate(changes: Mapping[str, Any]) -> Restated | None:
-        derived = {path: value for path, value in changes.items() if path in reading.assumed}
+        derived = {path: value for path, value in changes.items() if path in reading.assumed and path not in DEAR}
         plain = {path: value for path, value in changes.items() if path not in derived}
         if derived and plain:
             short = _restated(document, adapter, reading, plain)

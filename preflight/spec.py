@@ -77,7 +77,9 @@ class Distillation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Train:
-    """`batch` is per GPU; `ema_dtype` is that of the averaged copy, null as the weights'.
+    """`batch` is per GPU, and `rows` of the network's batch are made of each sample; `ahead` more pass before those, without
+    gradient and without adapters. `passes`: how often those with gradient go forward and back in a micro-step. `ema_dtype` is that
+    of the averaged copy, null as the weights'.
 
     `zero_grad` says when the trainer drops gradients, so whether they live in the forward. `attention`: torch's own, or the
     flash-attn package, which the trainer then calls itself. `use_reentrant` is torch.utils.checkpoint's argument: whether each
@@ -87,6 +89,9 @@ class Train:
     method: Literal["lora", "full"]
     lora: Lora | None = None
     batch: int = 1
+    rows: int = 1
+    ahead: int = 0
+    passes: int = 1
     accumulation: int = 1
     checkpointing: bool | Mapping[str, float] = False
     use_reentrant: bool = False
@@ -100,14 +105,15 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step; with `vae_resident` the VAE
-    is on the GPU though latents are cached.
+    """Pixels, not latents. `latents` and `text` say where the VAE and the text encoder are during a step; with `vae_resident` the
+    VAE is on the GPU though latents are cached.
 
     `workers` are the DataLoader's processes per GPU, each of which prepares `prefetch` batches ahead (torch's default: 2).
     `text_loading`: whether the run loads the text encoders onto the GPU as it starts, whatever `text` says of its steps, and where
     the network is then: it stays away (alone) or comes back once they are narrowed (apart), is there (beside), or comes whole after
     the largest of them (first). `pixel_step`: the trainer's buckets have sides in multiples of it, beside the network's own
-    multiple. `fps`: the frames a second that the trainer takes of a clip; null: all that it has.
+    multiple. `fps`: the frames a second that the trainer takes of a clip; null: all that it has. `pixels_kept`: of a batch that is
+    encoded as it trains, how many channels a pixel stay on the GPU until the next one, by their dtype.
     """
 
     height: int
@@ -122,6 +128,7 @@ class Data:
     text_loading: Literal["none", "alone", "apart", "beside", "first"] = "none"
     workers: int | None = None
     prefetch: int = 2
+    pixels_kept: Mapping[Dtype, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,7 +182,8 @@ class Zero:
 class Parallel:
     """`gpus` counts all ranks of the run. `sequence`, `tensor` and `pipeline` divide one replica; the rest is data-parallel.
 
-    Of the `sequence` GPUs, `ring` pass keys and values round; the others exchange attention's heads. `sequence_code`: who writes that.
+    Of the `sequence` GPUs, `ring` pass keys and values round; the others exchange attention's heads. `sequence_code`: who writes
+    that.
 
     `partition` says where pipeline stages begin: balanced by parameters, equally many layers each, or the first layer of each but
     the first, where what runs before the blocks is layer 0. `fsdp_version`: 1 is FullyShardedDataParallel with its flat parameters,
@@ -183,6 +191,7 @@ class Parallel:
     micro-batches before the last leave their gradients as they are, which fsdp then keeps whole (accelerate's accumulate).
     `loading`: every rank loads the whole model, the first does and sends it on, or each builds its part (DeepSpeed's zero.Init).
     `shard`: fsdp divides parameters between so many GPUs and repeats that over the others (hybrid shard); null: between all.
+    `wrap`: fsdp gathers and frees each repeated block by itself, or the whole network at once.
     """
 
     gpus: int = 1
@@ -190,7 +199,7 @@ class Parallel:
     strategy: Strategy = "none"
     sequence: int = 1
     ring: int = 1
-    sequence_code: Literal["yunchang", "diffusers"] = "yunchang"
+    sequence_code: Literal["yunchang", "diffusers", "torch"] = "yunchang"
     tensor: int = 1
     pipeline: int = 1
     partition: Literal["parameters", "uniform"] | tuple[int, ...] = "parameters"
@@ -205,6 +214,7 @@ class Parallel:
     zero: Zero | None = None
     loading: Literal["whole", "first", "sharded"] = "whole"
     shard: int | None = None
+    wrap: Literal["blocks", "whole"] = "blocks"
 
     @property
     def shards(self) -> int:
@@ -225,12 +235,13 @@ class Parallel:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offload:
     """`blocks` of the network swap with the host; with `layers` the linear layers inside blocks come one at a time (RamTorch), all
-    or such a share of them; with `text_layers` those of the text encoders.
+    or such a share of them; with `text_layers` those of the text encoders. `activations`: of what each checkpoint is given the
+    hidden state waits on the host, or with "saved" every tensor, as torch.autograd.graph.save_on_cpu has it.
     """
 
     optimizer: bool = False
     parameters: bool = False
-    activations: bool = False
+    activations: bool | Literal["saved"] = False
     blocks: int = 0
     layers: bool | float = False
     text_layers: bool | float = False

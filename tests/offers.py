@@ -27,7 +27,12 @@ STEPPED: Mapping[str, tuple[str, ...]] = {
     "frames": ("data.frames",),
     "size": ("data.height", "data.width"),
 }
-FOLLOWING: Mapping[str, tuple[str, ...]] = {"batch": ("train.accumulation",), "rank": ("train.lora.alpha",)}
+FOLLOWING: Mapping[str, tuple[str, ...]] = {
+    "batch": ("train.accumulation", "sample.batch"),
+    "rank": ("train.lora.alpha",),
+    "frames": ("sample.frames",),
+    "size": ("sample.height", "sample.width"),
+}
 MEMORY = ("memory", "activations")
 
 
@@ -75,8 +80,8 @@ def broken(path: Path, result: Result, number: int, memory: str) -> Iterator[str
         status, _, said = quietly(name, "--gpu-memory", memory, "--fix", "--choose", str(number))
         if "so it is not edited" in said:
             status, peaks = judged(name, memory, *settings(offer))
-        elif status and not others:
-            yield f"--fix exits {status}: {said}"
+        elif f"now has {offer.summary}" not in said or (status and not others):
+            yield f"--fix exits {status}, and does not make it {offer.summary}: {said}"
             return
         else:
             status, peaks = judged(name, memory)

@@ -11,7 +11,11 @@ import pytest
 from tests import accuracy
 
 README = Path(__file__).parent.parent / "README.md"
-TABLES = {"accuracy": accuracy.table, "accuracy of strategies": accuracy.strategies_table}
+TABLES = {
+    "accuracy": accuracy.table,
+    "accuracy of strategies": accuracy.strategies_table,
+    "measured": accuracy.measured_table,
+}
 
 
 @pytest.mark.parametrize(("name", "make"), TABLES.items(), ids=TABLES)

@@ -77,6 +77,35 @@ CLAIMS = (
         settings=("quantize_via=cpu", "validation_num_video_frames=17", "train_batch_size=2"),
     ),
     Claim(
+        path="simpletuner/cosmos3_images.json",
+        gpu="rtx4090-24gb",
+        source="SimpleTuner simpletuner/examples/cosmos3-nano-image-24g.lycoris-lokr: its name",
+    ),
+    Claim(
+        path="simpletuner/cosmos3_images.json",
+        gpu="rtx5090-32gb",
+        source="SimpleTuner simpletuner/examples/cosmos3-nano-image-32g.lycoris-lokr: its name, in batches of 2 without swapping",
+        settings=("train_batch_size=2", "musubi_blocks_to_swap=0"),
+    ),
+    # cosmos3-super-image-48g fits with its captions cached: the layers that cache them need 60 GiB as they load
+    Claim(
+        path="simpletuner/cosmos3_images.json",
+        gpu="a100-80gb",
+        source="SimpleTuner simpletuner/examples/cosmos3-super-image-80g.lycoris-lokr: its name",
+        settings=("model_flavour=super",),
+    ),
+    Claim(
+        path="musubi/krea2.toml",
+        gpu="rtx5090-32gb",
+        source='musubi-tuner-docker src/scripts/krea2/templates/train-baseline.toml: "for a GPU with 32 GB VRAM"',
+        settings=("fp8_base=true", "fp8_scaled=true", "gradient_checkpointing=true"),
+    ),
+    Claim(
+        path="ai-toolkit/sd35_24gb.yaml",
+        gpu="rtx4090-24gb",
+        source="ai-toolkit config/examples/train_lora_sd35_large_24gb.yaml",
+    ),
+    Claim(
         path="ai-toolkit/flux_24gb.yaml",
         gpu="rtx4090-24gb",
         source="ai-toolkit config/examples/train_lora_flux_24gb.yaml: low_vram if the GPU drives your monitors, else without",
@@ -183,6 +212,12 @@ CLAIMS = (
         gpu="a100-40gb",
         source="CogVideo finetune/README.md: cogvideox-t2v-2b, sft, DDP, fp16, 49x480x720: 36GB VRAM (NVIDIA A100)",
     ),
+    # The table's ZeRO rows of 5B models are of no sum that a step holds: 42, 42 and 43 GB for ZeRO-2 with the states on the host,
+    # for ZeRO-2 with 7.8 GiB of them on each of 8 GPUs, and for ZeRO-3; 21.2, 31.1 and 21.0 GiB here. What more tokens cost agrees
+    # (13 to 14 GB for the 27,330 more of 81x768x1360, 10.8 GiB here), and so do the rows of the 2B model, whose validation is the
+    # worst (17, 17 and 19 GB; 18.0, 20.5 and 19.0 GiB with T5 beside the network). What is left over is about a float32 copy of the
+    # weights, 20.8 GiB, which the trainer has on the host alone: it never moves the network, and DeepSpeed's engine casts before it
+    # does (runtime/engine.py: _configure_distributed_model). The table is of 12 January 2025 and pins no versions.
     Claim(
         path="cogvideo/i2v_zero.sh",
         gpu="a100-80gb",

@@ -153,7 +153,7 @@ def work(memory: float, **changed: dict[str, Any]) -> Job:
     return job(Spec.from_mapping(data), catalog.custom_gpu(memory))
 
 
-@pytest.mark.parametrize("memory", [9.0, 14.0, 20.0])
+@pytest.mark.parametrize("memory", [19.0, 20.0, 22.0])
 def test_no_earlier_step_of_a_move_fits(memory: float) -> None:
     search = Search(job=work(memory, data={"latents": "cached", "text": "cached"}), threshold=0.7)
     settled = 0

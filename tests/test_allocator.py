@@ -16,6 +16,7 @@ from preflight.memory.model import build
 from preflight.memory.step import walk
 from preflight.spec import Spec
 from preflight.tape.meter import ROUND
+from preflight.tape.trace import STREAM
 from preflight.units import MIB
 
 
@@ -108,6 +109,15 @@ def test_segments_that_grow_leave_no_gaps() -> None:
     assert allocator.reserved == 80 * MIB
 
 
+def test_what_one_stream_gives_back_is_not_given_to_another() -> None:
+    allocator = Allocator()
+    blocks: list[Block] = []
+    allocator.serve([40 * MIB, ~0, 40 * MIB, ~1], blocks)
+    assert allocator.reserved == 40 * MIB
+    allocator.serve([1 << STREAM | 40 * MIB, 1 << STREAM | 512], blocks)
+    assert allocator.reserved == 80 * MIB + SMALL_SEGMENT
+
+
 def _work(*, checkpointing: bool, batch: int = 1, **parts: object) -> tuple[Job, Budget]:
     data = {
         "model": {"name": "wan2.1-t2v-1.3b"},
@@ -130,6 +140,22 @@ def test_weights_that_move_are_not_laid_out() -> None:
     assert _work(checkpointing=True, offload={"blocks": 4})[1].layout is None
 
 
+@pytest.mark.parametrize(("strategy", "version", "told"), [("fsdp", 2, True), ("fsdp", 1, False), ("zero2", 2, False)])
+def test_of_the_divided_ones_fsdp2_alone_is_laid_out(strategy: str, version: int, *, told: bool) -> None:
+    parallel = {"gpus": 8, "strategy": strategy, "fsdp_version": version}
+    _, need = _work(checkpointing=True, parallel=parallel)
+    assert (need.layout is not None) == told
+    assert need.allocated < need.reserved <= 1.5 * need.allocated
+
+
+def test_what_fsdp2_gathers_lies_beside_the_step_s_own_memory() -> None:
+    """Gathered weights take room that activations are not given, whatever the segments."""
+    gathering = {"gpus": 8, "strategy": "fsdp", "compute": "bf16", "reduce": "fp32"}
+    _, need = _work(checkpointing=True, parallel=gathering, hardware={"expandable_segments": True})
+    _, whole = _work(checkpointing=True, hardware={"expandable_segments": True})
+    assert need.reserved / need.allocated > whole.reserved / whole.allocated
+
+
 def test_segments_that_grow_are_read_from_the_spec() -> None:
     fixed, grown = (_work(checkpointing=True, hardware={"expandable_segments": grows})[1] for grows in (False, True))
     assert fixed.allocated == grown.allocated <= grown.reserved < fixed.reserved
@@ -145,11 +171,12 @@ NETWORKS: list[tuple[str, dict[str, object]]] = [
 ]
 
 
+@pytest.mark.parametrize("strategy", ["none", "fsdp"])
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("policy", [True, False, {"every": 2}, {"every": 2, "stride": 4}, {"fraction": 0.5}], ids=str)
 @pytest.mark.parametrize(("name", "dims"), NETWORKS, ids=lambda value: value if isinstance(value, str) else "")
 def test_three_blocks_written_out_are_the_walk_of_all(
-    name: str, dims: dict[str, object], policy: object, accumulation: int
+    name: str, dims: dict[str, object], policy: object, accumulation: int, strategy: str
 ) -> None:
     """Every request of the same size, the same ones alive at every peak."""
     work = job(
@@ -158,6 +185,7 @@ def test_three_blocks_written_out_are_the_walk_of_all(
             "train": {"method": "full", "checkpointing": policy, "accumulation": accumulation},
             "data": {"height": 256, "width": 256, "frames": 9 if "flux" not in name else 1},
             "precision": {"weights": "fp32", "autocast": "bf16"},
+            "parallel": {"strategy": strategy, "gpus": 1 if strategy == "none" else 4},
         }),
         None,
     )  # fmt: skip
@@ -176,6 +204,7 @@ def _heights(moves: list[int]) -> tuple[int, int, int]:
     live = peak = 0
     for move in moves:
         if move >= 0:
+            move &= (1 << STREAM) - 1  # noqa: PLW2901
             requests.append(move)
             live += move
             peak = max(peak, live)

@@ -102,6 +102,22 @@ def test_deepspeeds_own_checkpointing_goes_before_the_trainers(tmp_path: Path) -
     assert "offload-ignored" in {finding.id for finding in reading.findings}
 
 
+@pytest.mark.parametrize(
+    ("models", "sent"),
+    [
+        (MODELS, "saved"),
+        ("black-forest-labs/FLUX.1-dev:flux1-dev.safetensors", "saved"),
+        ("Qwen/Qwen-Image:transformer/diffusion_pytorch_model*.safetensors", False),
+        ("Tongyi-MAI/Z-Image:transformer/*.safetensors", False),
+    ],
+)
+def test_only_plain_arguments_of_blocks_leave_for_the_host(tmp_path: Path, models: str, sent: object) -> None:
+    flags = "--use_gradient_checkpointing_offload --lora_base_model dit --lora_target_modules to_q,to_k"
+    reading = read(tmp_path, flags, models=models)
+    assert reading.spec["offload"]["activations"] == sent
+    assert ("offload-ignored" in {finding.id for finding in reading.findings}) is (sent is False)
+
+
 def test_layers_that_are_listed_block_by_block_are_counted_in_every_block(tmp_path: Path) -> None:
     targets = ",".join(f"blocks.{n}.self_attn.{name}" for n in range(3) for name in "qk")
     reading = read(tmp_path, f"--lora_base_model dit --lora_target_modules {targets}")

@@ -151,3 +151,8 @@ def test_its_data_files_are_no_training_configs(path: Path) -> None:
         adapter.read(config)
     (finding,) = caught.value.findings
     assert (finding.id, finding.key) == ("not-a-training-config", "data" if "validation" in path.stem else "datasets")
+
+
+def test_a_sample_is_shared_in_torchs_ring() -> None:
+    parallel = read("hunyuan_fsdp.sh", "--dp_shards=2", "--cp_degree=2").spec["parallel"]
+    assert (parallel["sequence"], parallel["ring"], parallel["sequence_code"]) == (2, 2, "torch")

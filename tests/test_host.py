@@ -152,7 +152,11 @@ def test_the_report_explains_itself_line_by_line() -> None:
     assert told[first].startswith("  one GPU     network 2.64 GiB: whole on each GPU, what trains in one flat buffer")
     assert any("gradients" in line and "1,000,000,000 elements" in line for line in told[first:])
     assert any("optimizer 0: adamw's states and the float32 weights it updates" in line for line in told[first:])
-    (line,) = (line for line in told if line.startswith("  host"))
+    line, *others = (line for line in told if " a node (" in line)
     # 4 bytes an element for each of 8 processes, against 16 for all of them together
     assert line.startswith("  host        42.29 GiB a node (load): 8 copies of the weights as they load 42.29 GiB")
+    assert [line.split("(")[1].split(")")[0] for line in others] == ["step"]
+    assert others[0].startswith("              ")
+    assert "master weights 5.29 GiB" in others[0]
+    assert "page-locked" in others[0]
     assert not any(line.startswith("  one GPU") for line in render(Report(results=(result,))).splitlines())

@@ -140,6 +140,7 @@ FIRST = {
     "parallel.fsdp_version": 1,
     "parallel.backward_prefetch": "none",
     "parallel.use_orig_params": True,
+    "parallel.wrap": "whole",
 }
 
 
@@ -152,8 +153,13 @@ FIRST = {
         ({"fsdp_sharding_strategy": "NO_SHARD"}, {"parallel.strategy": "ddp"}),
         ({"fsdp_sharding_strategy": "HYBRID_SHARD"}, {**FIRST, "parallel.reshard": True, "parallel.shard": 4}),
         ({"fsdp_version": 1, "fsdp_reshard_after_forward": False}, {**FIRST, "parallel.reshard": True}),
-        ({"fsdp_version": 2, "fsdp_reshard_after_forward": False}, {"parallel.strategy": "fsdp", "parallel.fsdp_version": 2}),
+        (
+            {"fsdp_version": 2, "fsdp_reshard_after_forward": False},
+            {"parallel.strategy": "fsdp", "parallel.fsdp_version": 2, "parallel.wrap": "whole"},
+        ),
         ({"offload_params": True}, {**FIRST, "parallel.reshard": True, "offload.parameters": True}),
+        ({"fsdp_auto_wrap_policy": "NO_WRAP"}, {**FIRST, "parallel.reshard": True}),
+        ({"auto_wrap_policy": "TRANSFORMER_BASED_WRAP"}, {**FIRST, "parallel.reshard": True, "parallel.wrap": "blocks"}),
         (
             {"fsdp_backward_prefetch": "BACKWARD_PRE", "fsdp_forward_prefetch": True, "fsdp_use_orig_params": False},
             {
@@ -162,6 +168,7 @@ FIRST = {
                 "parallel.backward_prefetch": "pre",
                 "parallel.forward_prefetch": True,
                 "parallel.reshard": True,
+                "parallel.wrap": "whole",
             },
         ),
     ],
@@ -170,6 +177,16 @@ def test_fsdp_is_as_its_strategy_says(tmp_path: Path, fsdp: dict[str, Any], expe
     config = {"distributed_type": "FSDP", "num_processes": 8, "num_machines": 2, "fsdp_config": fsdp}
     run, _ = draft(tmp_path, "accelerate launch --config_file ../acc.yaml t.py", acc=config)
     assert parallel(run) == {"parallel.gpus": 8, "parallel.nodes": 2, **expected}
+
+
+@pytest.mark.parametrize("accumulates", [True, False])
+def test_fsdp_keeps_gradients_whole_where_accelerate_accumulates(tmp_path: Path, *, accumulates: bool) -> None:
+    run, _ = draft(tmp_path, "accelerate launch --use_fsdp --num_processes 2 t.py")
+    assert "parallel.no_sync" not in run.settled
+    run.settled = {path: value for path, value in run.settled.items() if not path.startswith("parallel.")}
+    run.settled["train.accumulation"] = 4
+    launcher.settle(run, accumulates=accumulates)
+    assert run.get("parallel.no_sync", False) is accumulates
 
 
 def test_fsdp_by_flags_computes_and_reduces_in_the_mixed_precision(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from preflight.memory.budget import budget
 from preflight.memory.model import Model, build
 from preflight.memory.quantization import SCHEMES, scheme
 from preflight.spec import Spec
+from preflight.tape.meter import Meter
 from preflight.tape.module import Linear
+from preflight.tape.quantized import Quantized, linear
+from preflight.tape.tensor import Parameter, Tape
 
 
 def _model(
@@ -46,6 +49,24 @@ def test_bytes_of_the_weights(name: str, bits: float) -> None:
     _, narrow = _model(name)
     assert wide.frozen_bytes - narrow.frozen_bytes == pytest.approx(_linear_weights() * (2 - bits / 8), rel=1e-4)
     assert narrow.parameter_count == wide.parameter_count
+
+
+def test_what_stands_around_the_blocks_stays_wide_under_sdnq() -> None:
+    _, model = _model("int8-sdnq-hadamard")
+    wide = {
+        path.split(".")[0] for path, p in model.network.parameters() if path.endswith("weight") and p.nbytes >= 2 * p.numel > 1000
+    }
+    assert wide == {"x_embedder", "context_embedder", "time_text_embed", "norm_out", "proj_out"}
+
+
+def test_few_rows_are_multiplied_by_a_wide_copy_and_in_autocasts_dtype() -> None:
+    """The form's own product gives what it was given the dtype of, and has its integers beside that for a while."""
+    weight = Quantized(Parameter((64, 128)), SCHEMES["int8-sdnq-hadamard"].form)
+    tape = Tape(Meter())
+    weight.tape, weight.dtype = tape, "bf16"
+    with tape.autocasting("bf16"):
+        few, many = (linear(tape.empty((rows, 128), "fp32"), weight, None) for rows in (31, 32))
+    assert (few.dtype, many.dtype) == ("bf16", "fp32")
 
 
 @pytest.mark.parametrize("name", ["fp8", "fp8-scaled"])

@@ -124,3 +124,23 @@ def test_an_example_of_its_own_is_read_or_refused_by_its_key(path: Path) -> None
         assert all(finding.key and finding.line for finding in errors)
     else:
         assert schema.check(reading.spec, "spec") == []
+
+
+def test_a_sample_is_shared_by_exchanging_heads_or_not_at_all() -> None:
+    shared = "context_parallel_size=2", "num_processes=2"
+    found = read("wan_clips.json", *shared, "context_parallel_comm_strategy=alltoall")
+    assert found.spec["parallel"]["sequence_code"] == "diffusers"
+    assert "ring" not in found.spec["parallel"]
+    assert not [finding for finding in found.findings if finding.severity == "error"]
+    (said,) = refused("wan_clips.json", *shared)
+    assert said == "allgather is diffusers' ring for any length, which has no backward pass: the first step stops."
+    assert read("wan_clips.json").spell({"parallel.sequence": 2}) == {
+        "context_parallel_size": 2,
+        "context_parallel_comm_strategy": "alltoall",
+    }
+
+
+def test_torchs_ring_shares_a_sample_below_fsdp() -> None:
+    found = read("wan_clips.json", "context_parallel_size=2", "num_processes=4", "fsdp_enable=true")
+    parallel = found.spec["parallel"]
+    assert (parallel["sequence"], parallel["ring"], parallel["sequence_code"]) == (2, 2, "torch")

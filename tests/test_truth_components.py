@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,54 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preflight import catalog
-from preflight.networks.component import Component, TextEncoder, Vae
 from preflight.networks.components import component_module, modelled
-from preflight.networks.network import Shape
-from preflight.tape.meter import ArrayMeter, Meter, Size
-from preflight.tape.tensor import Tape
+from preflight.tape.meter import ArrayMeter, Meter
+from tests.truth_passes import added, load, peak, rows, weights
 
 TOLERANCE = 0.0001  # of the peak: a row is rounded to 1 KiB, and small tensors such as token masks are not followed
 GIB = 2**30
-ROWS = [json.loads(line) for line in (Path(__file__).parent / "truth" / "components.jsonl").read_text().splitlines()]
+ROWS = rows()
 FRAMES = {"sd-vae": 1, "flux-vae": 1, "sd3-vae": 1}
-
-
-def load(component: str, dtype: str) -> Component:
-    module = component_module(component)
-    assert module is not None
-    module.load(dtype)
-    return module
-
-
-def weights(module: Component) -> int:
-    return sum(tensor.nbytes * tensor.copies for _, tensor in module.tensors())
-
-
-def added(module: Component, name: str, case: dict[str, Any], meter: Meter) -> Size:
-    """Bytes that the pass adds to the weights at its peak."""
-    tape = Tape(meter)
-    module.bind(tape)
-    meter.part(name)
-    if isinstance(module, TextEncoder):
-        out = module.encode(tape, case["batch"], case["tokens"], case["dtype"])
-    else:
-        assert isinstance(module, Vae)
-        shape = Shape(**{key: case[key] for key in ("batch", "height", "width", "frames")})
-        out = getattr(module, name)(tape, shape, case["dtype"])
-    meter.part("end")
-    del out
-    assert not np.any(meter.live), "the pass left something behind"
-    return meter.parts[name].peak
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['id']}-{row['component']}-{row['pass']}")
 def test_peak_of_a_pass_is_that_of_the_real_module(row: dict[str, Any]) -> None:
-    module = load(row["component"], row["dtype"])
-    if isinstance(module, Vae):
-        module.use_tiling, module.use_slicing = row.get("use_tiling", False), row.get("use_slicing", False)
-    assert weights(module) / GIB == pytest.approx(row["weights_gib"], abs=1e-6)
-    peak = weights(module) + added(module, row["pass"], row, Meter())
-    assert peak / GIB == pytest.approx(row["peak_gib"], rel=TOLERANCE)
+    assert weights(load(row["component"], row["dtype"])) / GIB == pytest.approx(row["weights_gib"], abs=1e-6)
+    assert peak(row) / GIB == pytest.approx(row["peak_gib"], rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("component", modelled())

@@ -77,5 +77,5 @@ def _network(row: Row) -> dict[str, Any]:
         "train": train,
         "data": data,
         "precision": {"weights": row["weights_dtype"], "autocast": row.get("autocast")},
-        "offload": {"activations": bool(row.get("offload_activations"))},
+        "offload": {"activations": "saved" if row.get("offload_activations") else False},
     }

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.adapters import ai_toolkit_keys as keys
-from preflight.adapters import ai_toolkit_memory
+from preflight.adapters import ai_toolkit_memory, ai_toolkit_sliders
 from preflight.adapters import ai_toolkit_run as stages
 from preflight.adapters.ai_toolkit_jobs import job
 from preflight.adapters.ai_toolkit_models import ARCHS, ELSEWHERE, FLAGS
 from preflight.adapters.ai_toolkit_values import network_type, optimizer, patterns, percent, qtype, resolutions
-from preflight.adapters.conversions import DTYPE, RANKS, SIDE, choice, flag, real, whole
+from preflight.adapters.conversions import DTYPE, RANKS, SIDE, choice, flag, real, text, whole
 from preflight.adapters.draft import draft
 from preflight.adapters.reading import Adapter, Reading
 from preflight.adapters.run_values import count, place
@@ -54,6 +54,9 @@ FIELDS = (
     Field(path="_ignore", keys=("network.network_kwargs.ignore_if_contains",), convert=patterns()),
     Field(path="_only", keys=("network.network_kwargs.only_if_contains",), convert=patterns()),
     Field(path="_resolution", keys=("datasets.*.resolution",), convert=resolutions(), among="largest", default=512, source=DATA),
+    Field(path="_anchor", keys=("slider.anchor_class",), convert=text("the words of a class")),
+    Field(path="_pair_size", keys=("slider.datasets.*.size",), convert=whole(1, SIDE), among="largest", default=512,
+          source="ReferenceDatasetConfig"),
     Field(path="data.frames", keys=("datasets.*.num_frames",), convert=whole(1, SIDE), among="largest", default=1, source=DATA),
     Field(path="_own_batch", keys=("datasets.*.batch_size",), convert=whole(), among="largest"),
     Field(path="_in_memory", keys=("datasets.*.cache_latents",), convert=flag(), among="largest", default=False, source=DATA),
@@ -156,7 +159,7 @@ def read(document: Document) -> Reading:
     run.check()
 
     def inverse(changes: dict[str, Any]) -> dict[str, Any]:
-        return ai_toolkit_memory.inverse(run, changes)
+        return ai_toolkit_memory.inverse(run, ai_toolkit_sliders.inverse(run, changes))
 
     return run.reading(inverse)
 

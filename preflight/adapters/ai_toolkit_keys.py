@@ -75,6 +75,12 @@ KEYS: dict[str, str] = {
         ctrl_idx ctrl_img ctrl_img_1 ctrl_img_2 ctrl_img_3 do_cfg_norm fps guidance_scale height neg network_multiplier
         num_frames prompt sample_steps seed width
     """,
+    "slider": """
+        additional_losses anchor_class anchor_strength guidance_strength negative_prompt positive_prompt target_class weight_jitter
+    """,
+    "slider.datasets.*": """
+        neg_folder neg_weight network_weight pair_folder pos_folder pos_weight size target_class
+    """,
     "logging": """
         log_every project_name run_name use_ui_logger use_wandb verbose
     """,

@@ -144,6 +144,8 @@ def resident(run: Draft, arch: Arch) -> None:
     sets = _sets(run)
     cached = bool(sets) and all((s.get("cache_latents") or s.get("cache_latents_to_disk")) and not _augmented(s) for s in sets)
     run.put("data.latents", "cached" if cached and not arch.encodes else "online", like="_on_disk")
+    if not cached:  # jobs/process/BaseSDTrainProcess.py: imgs = imgs.to(self.device_torch, dtype=dtype), which the step is handed
+        run.put(f"data.pixels_kept.{run.get('precision.autocast') or run.get('precision.weights')}", 3)
     if cached and arch.encodes:
         run.note(
             "note",
@@ -198,7 +200,7 @@ def inverse(run: Draft, changes: dict[str, Any]) -> dict[str, Any]:
     sides = [changes.pop(path, None) for path in ("data.width", "data.height")]
     if any(sides):
         width, height = (side or run.get(path) for side, path in zip(sides, ("data.width", "data.height"), strict=True))
-        step = _step(run)
+        step = _arch(run).step
         likely = (width, isqrt(width * height), isqrt(width * height) + 1)
         found = next((side for side in likely if bucket(side, step) == (width, height)), None)
         if found is not None:
@@ -215,13 +217,17 @@ def inverse(run: Draft, changes: dict[str, Any]) -> dict[str, Any]:
             changes["_cache_text" if text == "cached" else "_unload"] = True
     if changes.pop("data.latents", None) == "cached":
         changes["_on_disk"] = True
-    if changes.pop("precision.quantized_on", None) == "host":
+    kind, away = changes.pop("precision.quantization", None), changes.pop("precision.quantized_on", None)
+    if str(kind).removesuffix("-blocks") == "fp8-quanto" and not run.get("_quantize"):  # what model.quantize is by itself
+        changes["_quantize"] = True
+        away = "host" if _arch(run).quantizes == "unless-low-vram" else None
+    if away == "host":
         changes["_low_vram"] = True
     if changes.pop("offload.layers", None) is True:
         changes["_layers"] = True
     return changes
 
 
-def _step(run: Draft) -> int:
+def _arch(run: Draft) -> Arch:
     word = run.get("_arch") or next((FLAGS[flag] for flag in FLAGS if run.get(f"_flag.{flag}")), "sd1")
-    return ARCHS[word].step
+    return ARCHS[word]

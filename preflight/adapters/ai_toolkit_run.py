@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from preflight.adapters.ai_toolkit_memory import PROCESS, data, phases, resident, weights
 from preflight.adapters.ai_toolkit_models import ARCHS, ELSEWHERE, FLAGS, Arch
+from preflight.adapters.ai_toolkit_sliders import slider
 from preflight.adapters.block_layers import layers
 from preflight.adapters.draft import Draft
 from preflight.finding import ConfigError
@@ -43,6 +44,7 @@ def settle(run: Draft) -> None:
     weights(run, arch)
     data(run, arch)
     resident(run, arch)
+    slider(run)
     phases(run, arch)
     _remarks(run)
 

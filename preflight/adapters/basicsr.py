@@ -136,7 +136,6 @@ def _modelled(run: Draft) -> None:
             message = f"Cannot judge: {key} {value} is not modelled yet, only {', '.join(known)}."
             raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
 
-
     kind, model = run.get("_type"), run.get("_model")
     if None not in (kind, model) and model != "SRModel" and (kind in video.NETWORKS) != (model in video.MODELS):
         message = f"Cannot judge: network_g.type {kind} trained by model_type {model} is not modelled."

@@ -63,7 +63,7 @@ def arguments(run: Draft) -> None:
             " stood in train.ema_decay."
         )
         fix = "move it to train.ema_decay"
-        run.findings.append(run.document.finding("misplaced-key", "warning", message, key="network_g.ema_decay", fix=fix))
+        run.findings.append(run.document.finding("unread-argument", "warning", message, key="network_g.ema_decay", fix=fix))
         run.settled["_decay"], run.origins["_decay"] = decay, "network_g.ema_decay"
 
 
@@ -77,7 +77,7 @@ def nonsense(run: Draft) -> None:
         run.note("error", "factor-mismatch", message, at="data.frames", fix=f"datasets.train.num_frame: {wanted}")
     if kind == "BasicVSRPlusPlus" and side // 4 < LEAST:
         message = f"gt_size {side} makes low-resolution inputs of {side // 4} pixels, and BasicVSR++ takes at least {LEAST}."
-        run.note("error", "too-small", message, at="data.height", fix=f"gt_size: {LEAST * 4}")
+        run.note("error", "invalid-value", message, at="data.height", fix=f"gt_size: {LEAST * 4}")
     step = 16 if kind == "EDVR" and run.get("model.dims.hr_in", False) else 4
     if kind == "EDVR" and side // scale % step:
         message = f"gt_size {side} makes inputs of {side // scale} pixels, which EDVR takes only in multiples of {step}."

@@ -47,6 +47,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "qwen-image": (*_of("attn", JOINT), *_of("img_mlp", _FEED), *_of("txt_mlp", _FEED), "img_mod.1", "txt_mod.1"),
     "auraflow": (*_of("attn", JOINT), *_SWIGLU, *(f"ff_context{name[2:]}" for name in _SWIGLU), *_MODULATED),
     "lumina-image": (*_of("attn", ATTENTION), *_of("feed_forward", ("linear_1", "linear_2", "linear_3")), "norm1.linear"),
+    "omnigen2": (*_of("attn", ATTENTION), *_of("feed_forward", ("linear_1", "linear_2", "linear_3")), "norm1.linear"),
     "z-image": (*_of("attention", ATTENTION), *_of("feed_forward", ("w1", "w2", "w3")), "adaLN_modulation.0"),
     "ltx-video": (*_TWICE, *_of("ff", _FEED)),
     "ltx-2": (*(f"{name}.{part}" for name in _AUDIO for part in ATTENTION), *_of("ff", _FEED), *_of("audio_ff", _FEED)),
@@ -80,6 +81,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         *_of("feed_forward", ("in_layer", "out_layer")),
         *_of("visual_modulation", ("out_layer",)),
         *_of("text_modulation", ("out_layer",)),
+    ),
+    # and all that musubi-tuner adapts outside of the blocks
+    "krea2": (
+        *("wq", "wk", "wv", "wo", "gate", "up", "down", "projector", "first", "last.linear"),
+        *("tmlp.0", "tmlp.2", "txtmlp.1", "txtmlp.3", "tproj.1"),
     ),
     "hidream": (
         *_of("attn1", ("to_q", "to_k", "to_v", "to_out", "to_q_t", "to_k_t", "to_v_t", "to_out_t")),

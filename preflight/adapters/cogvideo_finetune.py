@@ -125,7 +125,7 @@ def read(document: Document) -> Reading:
     run = flags.draft(launcher.including(document), TABLE)
     _required(run)
     _model(run)
-    launched = launcher.settle(run)
+    launched = launcher.settle(run, accumulates=False)  # trainer.py: accumulate([…]) of a list, which has no no_sync
     _precision(run, launched)
     if run.get("train.method") == "full":
         run.drop("train.lora")
@@ -211,6 +211,5 @@ def _remarks(run: Draft) -> None:
             message = f"--{name} {said} turns it on: the trainer reads it with type=bool, for which any text is true."
             fix = f'--{name} ""'
             run.findings.append(run.document.finding("text-is-true", "warning", message, key=f"--{name}", fix=fix))
-    if str(run.get("model.name")).endswith("i2v"):
-        message = "the VAE, about 0.4 GiB in half precision, stays on the GPU for the first frames, which is not counted."
-        run.note("note", "not-counted", message, at="model.name")
+    if str(run.get("model.name")).endswith("i2v"):  # models/cogvideox_i2v/lora_trainer.py: UNLOAD_LIST; it encodes first frames
+        run.put("data.vae_resident", True)

@@ -253,6 +253,7 @@ def _rest(run: Draft) -> None:
         run.assumed.pop("train.checkpointing", None)
     elif run.get("offload.activations"):
         run.put("train.checkpointing", True, like="offload.activations")
+    diffsynth_run.checkpoints(run)
     if run.get("offload.layers"):
         run.put("offload.text_layers", True, like="offload.layers")
     if run.get("offload.layers") and run.get("_optimizer_away"):
@@ -276,6 +277,8 @@ def _inverse(run: Draft, changes: Mapping[str, Any]) -> dict[str, Any]:
     moved = answer.pop("offload.optimizer", None)
     if moved is not None and run.get("offload.layers"):
         answer["_optimizer_away"] = moved
+    if not run.get("model.name").startswith(diffsynth_run.SENT):
+        answer.pop("offload.activations", None)
     return answer
 
 

@@ -134,6 +134,25 @@ def launched(run: Draft, started: launcher.Launched) -> None:
     _deepspeed_checkpointing(run, started)
 
 
+#: Networks whose blocks are called with plain arguments; the others' are named, and kept by the checkpoint's own function.
+SENT = ("wan", "flux.1")
+
+
+def checkpoints(run: Draft) -> None:
+    """gradient_checkpoint_forward: save_on_cpu sees what a checkpoint saves, and that is its plain arguments alone.
+
+    torch/utils/checkpoint.py: new_frame.save_inputs(*args), beside the function that runs again with **kwargs.
+    """
+    if not run.get("offload.activations"):
+        return
+    if run.get("model.name").startswith(SENT):
+        run.put("offload.activations", "saved", like="offload.activations")
+        return
+    message = "this network's blocks are given their inputs by name, which save_on_cpu never sees, so all of them stay on the GPU."
+    run.note("warning", "offload-ignored", message, at="offload.activations")
+    run.put("offload.activations", False, like="offload.activations")
+
+
 def _deepspeed_checkpointing(run: Draft, started: launcher.Launched) -> None:
     """initialize_deepspeed_gradient_checkpointing: with a section for it in DeepSpeed's file its own runs, else torch's."""
     group = run.document.data.get(launcher.DEEPSPEED)

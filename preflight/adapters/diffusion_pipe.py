@@ -283,6 +283,8 @@ def _inverse(run: Draft, kind: Kind, bucket: sizes.Bucket, changes: dict[str, An
             changes["_bucket_side"] = sizes.side_within(width * height, {**known, **_group(run.document)}, kind.multiple)
         if "data.frames" in changes and kind.video:
             changes["_bucket_frames"] = length
+    if changes.get("precision.quantization") == "fp8":
+        changes["_stored"] = changes.pop("precision.quantization")
     if "train.batch" in changes:
         path = _batch_path(run, bucket)
         said, wanted = run.get(path), changes["train.batch"]

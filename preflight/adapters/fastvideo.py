@@ -1,7 +1,8 @@
 """FastVideo (hao-ai-lab): the YAML of fastvideo/train, and launches of it and of fastvideo/training's pipelines by flags.
 
 Names and defaults are github.com/hao-ai-lab/FastVideo, commit 2f3d407: fastvideo/train/utils/training_config.py and config.py, and
-fastvideo/fastvideo_args.py. Fine-tuning of Wan 2.1, HunyuanVideo and Cosmos-Predict2 is modelled, no distillation.
+fastvideo/fastvideo_args.py. Modelled: fine-tuning of Wan 2.1, causal Wan, HunyuanVideo and Cosmos-Predict2, LTX-2 by adapters,
+and distillation of Wan by DMD2 and from a teacher's own paths; no rollouts over a cache (self-forcing).
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ OTHERS = {
     "causal_pipeline.py": "causal Wan",
     "diffusion_pipeline.py": "Matrix-Game 2",
 }
+BACKEND = "FASTVIDEO_ATTENTION_BACKEND"
+KERNELS = {"VIDEO_SPARSE_ATTN": "vsa", "SLA_ATTN": "sla"}
 number, side = flag_text(whole()), flag_text(whole(1, SIDE))
 FIELDS = (
     Field(path="_source", keys=("pretrained_model_name_or_path", "model_path"), convert=place()),
@@ -99,8 +101,8 @@ def read(document: Document) -> Reading:
     run = flags.draft(launcher.including(document), TABLE)
     shared.missing(run, {"_source": "--pretrained_model_name_or_path", "_latents": "--num_latent_t", "data.height": "--num_height",
                          "data.width": "--num_width", "train.batch": "--train_batch_size"})  # fmt: skip
-    shared.model(run, str(run.get("_source")), "_source")
-    shared.whole(run, {"_sparsity": "video sparse attention", "_quant": "training in fewer bits"})
+    shared.model(run, str(run.get("_source")), "_source", _sparse(run))
+    shared.whole(run, {"_quant": "training in fewer bits"})
     _method(run)
     shared.precision(run, like="_dit")
     launcher.settle(run, distributed=False)
@@ -118,6 +120,18 @@ def read(document: Document) -> Reading:
         message = f"parameters rest in {run.get('_dit')}, and the optimizer's steps are rounded to it; the authors train with fp32."
         run.note("warning", "no-master-weights", message, at="_dit", fix="--dit_precision fp32")
     return run.reading(lambda changes: shared.inverse(run, changes))
+
+
+def _sparse(run: Draft) -> str | None:
+    """The environment alone chooses (training_pipeline.py), and the sparsity is only how much is left out."""
+    launch = run.document.launch
+    said = str(launch.environment.get(BACKEND)) if launch is not None and BACKEND in launch.environment else None
+    if said in KERNELS:
+        return KERNELS[said]
+    if run.get("_sparsity"):
+        message = f"{run.origins['_sparsity']} has no effect unless {BACKEND} is VIDEO_SPARSE_ATTN, which is not set here."
+        run.note("warning", "attention-not-chosen", message, at="_sparsity", fix=f"export {BACKEND}=VIDEO_SPARSE_ATTN")
+    return None
 
 
 def _method(run: Draft) -> None:

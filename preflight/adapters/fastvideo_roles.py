@@ -59,7 +59,8 @@ def causal(run: Draft) -> None:
     method = str(run.get("_method")).rsplit(".", 1)[-1]
     if method not in (TEACHER_FORCING, DIFFUSION_FORCING):
         return
-    run.put("model.dims", {"causal": True, "teacher_forcing": method == TEACHER_FORCING}, like="_method")
+    run.put("model.dims.causal", True, like="_method")
+    run.put("model.dims.teacher_forcing", method == TEACHER_FORCING, like="_method")
     if run.get("parallel.sequence") > 1:
         message = f"{run.origins.get('parallel.sequence', 'sp_size')} above 1 with a causal network is not modelled."
         run.note("error", "not-modelled", message, at="parallel.sequence")
@@ -77,7 +78,7 @@ def beside(run: Draft) -> None:
         if role not in needed:
             message = f"models.{role} is loaded and {method} does not ask it."
             run.note("warning", "role-unused", message, at=path)
-        run.put(f"train.distillation.{role}", shared.network(run, str(run.get(path)), path), like=path)
+        run.put(f"train.distillation.{role}", shared.network(str(run.get(path))), like=path)
     if method == KD and "_teacher" in run.settled:
         run.put("train.distillation.cached", True, like="_method")
         message = "the teacher is loaded, writes its paths where they are not on disk yet, and leaves before the first step."
@@ -86,6 +87,9 @@ def beside(run: Draft) -> None:
         message = "the critic is checkpointed otherwise than the student, which is not modelled."
         run.note("error", "not-modelled", message, at="_critic_checkpointing")
         run.check()
+    if run.get("model.dims.sparse") and needed:
+        message = f"{method} with {shared.WORDS[run.get('model.dims.sparse')]} in all of its networks is not modelled."
+        raise ConfigError(run.document.finding("not-modelled", "error", message, key=run.origins.get("model.dims.sparse")))
     if run.get("_lora") and needed:
         message = f"the student's adapters beside other networks: {method} with lora.enable is not modelled."
         raise ConfigError(run.document.finding("not-modelled", "error", message, key="models.student.lora"))
@@ -98,8 +102,8 @@ NEGATIVE = {"wan": "fp32", "hunyuanvideo": "fp16"}
 def negative_prompt(run: Draft) -> None:
     """Every rank loads the text encoders beside the network for one prompt, and drops them before the first step.
 
-    train/models/wan/wan.py: on_train_start, and train/utils/negative_prompt.py; models/hunyuan/hunyuan.py: ensure_negative_conditioning.
-    dmd2.py: _uses_negative_prompt_conditioning.
+    train/models/wan/wan.py: on_train_start, and train/utils/negative_prompt.py; models/hunyuan/hunyuan.py:
+    ensure_negative_conditioning; dmd2.py: _uses_negative_prompt_conditioning.
     """
     said = run.block("method", "cfg_uncond").get("text")
     if str(run.get("_method")).endswith(DMD) and said is not None and str(said).strip().lower() != "negative_prompt":

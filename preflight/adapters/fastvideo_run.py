@@ -20,7 +20,8 @@ CLASSES = {
     "MatrixGame2CausalModel": "Matrix-Game 2",
 }
 #: Of weights that are only run with an attention that leaves out most of it.
-SPARSE = {"fastwan": "video sparse attention", "turbowan": "sparse linear attention", "turbodiffusion": "sparse linear attention"}
+SPARSE = {"fastwan": "vsa", "turbowan": "sla", "turbodiffusion": "sla"}
+WORDS = {"vsa": "video sparse attention", "sla": "sparse linear attention"}
 #: Layers of FastVideo's own networks in the names of the diffusers network that is modelled.
 MODULES = {
     "to_q": ("to_q",),
@@ -38,7 +39,7 @@ MODULES = {
     "v_proj": (),
     "o_proj": (),
     "to_qkv": (),
-    "to_gate_compress": (),
+    "to_gate_compress": ("to_gate_compress",),
 }
 TARGETS = [
     "to_q",
@@ -49,22 +50,32 @@ TARGETS = [
 CHECKPOINTING: Mapping[str, bool] = {"full": True, "block_skip": True}  # block_skip skips one block of one: all are checkpointed
 
 
-def model(run: Draft, source: str, at: str) -> None:
-    """Puts the student's network, Wan in FastVideo's own code (models/dits/wanvideo.py)."""
-    name = network(run, source, at)
+def model(run: Draft, source: str, at: str, sparse: str | None) -> None:
+    """Puts the student's network, Wan in FastVideo's own code (models/dits/wanvideo.py); its attention may be `sparse`."""
+    name = network(source)
     run.put("model.name", name, like=at)
     if name.startswith("wan") and "i2v-" not in name:
         run.put("model.code", "fastvideo")
+        if sparse is not None:
+            run.put("model.dims.sparse", sparse, like="_sparsity" if run.get("_sparsity") else at)
+            if sparse == "vsa" and run.get("_sparsity"):
+                run.put("model.dims.sparsity", run.get("_sparsity"), like="_sparsity")
+    elif sparse is not None:
+        message = f"{name} with {WORDS[sparse]} is not modelled."
+        raise ConfigError(run.document.finding("not-modelled", "error", message, key=run.origins.get(at, at)))
 
 
-def network(run: Draft, source: str, at: str) -> str:
+def trained_for(source: str) -> str | None:
+    """The attention that these weights cannot do without."""
+    return next((kind for part, kind in SPARSE.items() if part in source.lower()), None)
+
+
+def network(source: str) -> str:
     """The network by the hub's id, or by the last part of a path; what neither names as it is written."""
     folder = source.rstrip("/").rsplit("/", 1)[-1].lower()
-    key = run.origins.get(at, at)
-    for part, name in SPARSE.items():
-        if part in source.lower():
-            message = f'{key} is "{source}", which runs with {name}: that is not modelled yet.'
-            raise ConfigError(run.document.finding("not-modelled", "error", message, key=key))
+    for part in ("fastwan", "turbowan"):
+        if part in folder:
+            folder, source = folder.replace(part, "wan"), "./" + source
     local = source.startswith(("/", "./", "../", "~"))
     names = {
         (alias.rsplit("/", 1)[-1] if local else alias).lower(): known.id for known in catalog.networks() for alias in known.aliases

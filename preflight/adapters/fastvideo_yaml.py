@@ -67,7 +67,8 @@ FIELDS = (
     Field(path="_teacher", keys=("models.teacher.init_from",), convert=place()),
     Field(path="_critic", keys=("models.critic.init_from",), convert=place()),
     Field(path="_critic_checkpointing", keys=("models.critic.enable_gradient_checkpointing_type",), convert=CHECKPOINTING),
-    *(Field(path=f"_{role}_backend", keys=(f"models.{role}.attention_backend",), convert=place()) for role in ("teacher", "critic")),
+    Field(path="_teacher_backend", keys=("models.teacher.attention_backend",), convert=place()),
+    Field(path="_critic_backend", keys=("models.critic.attention_backend",), convert=place()),
     Field(path="train.checkpointing", keys=(f"{STUDENT}.enable_gradient_checkpointing_type",), convert=CHECKPOINTING, precedence=1),
     Field(path="train.checkpointing", keys=(f"{TRAINING}.model.enable_gradient_checkpointing_type",), convert=CHECKPOINTING,
           default=False, source=f"{CONFIG}: ModelTrainingConfig, null"),
@@ -137,7 +138,7 @@ def read(document: Document) -> Reading:
     run = draft(document, TABLE)
     shared.missing(run, {"_source": f"{STUDENT}.init_from", "_latents": f"{TRAINING}.data.num_latent_t",
                          "data.height": f"{TRAINING}.data.num_height", "data.width": f"{TRAINING}.data.num_width"})  # fmt: skip
-    shared.model(run, str(run.get("_source")), "_source")
+    shared.model(run, str(run.get("_source")), "_source", _sparse(run))
     _attention(run)
     _method(run)
     roles.beside(run)
@@ -152,8 +153,23 @@ def read(document: Document) -> Reading:
     return run.reading(lambda changes: shared.inverse(run, changes))
 
 
+def _sparse(run: Draft) -> str | None:
+    """train/entrypoint/train.py: VSA where a sparsity is set, else SLA for TurboDiffusion's weights. The environment is unknown."""
+    source = str(run.get("_source"))
+    needs = shared.trained_for(source)
+    if run.get("_sparsity"):
+        return "vsa"
+    if needs == "vsa":
+        message = (
+            f'"{source}" has layers of video sparse attention, for which {TRAINING}.vsa.sparsity is to be set, and does not load.'
+        )
+        run.note("error", "weights-differ", message, at="_source", fix=f"{TRAINING}.vsa.sparsity 0.8")
+        run.check()
+    return needs
+
+
 def _attention(run: Draft) -> None:
-    shared.whole(run, {"_sparsity": "video sparse attention", "_quant": "training in fewer bits"})
+    shared.whole(run, {"_quant": "training in fewer bits"})
     for path in ("_backend", "_teacher_backend", "_critic_backend"):
         if path in run.settled and not str(run.get(path)).upper().startswith(("FLASH", "TORCH", "SDPA")):
             message = f"{run.origins[path]} {run.get(path)} is not modelled; expected FLASH_ATTN or TORCH_SDPA."
@@ -186,7 +202,12 @@ def _method(run: Draft) -> None:
         run.put("train.lora.alpha", run.get("train.lora.rank"), like="train.lora.rank")
     hunyuan = "hunyuan" in str(run.get("model.name")).lower()
     if "train.lora.targets" not in run.settled and not hunyuan:
-        run.assume("train.lora.targets", shared.TARGETS, "train/utils/lora.py: DEFAULT_LORA_TARGET_MODULES")
+        gate = ["to_gate_compress"] if run.get("model.dims.sparse") == "vsa" else []
+        run.assume("train.lora.targets", [*shared.TARGETS, *gate], "train/utils/lora.py: DEFAULT_LORA_TARGET_MODULES")
+    if run.get("train.lora.targets") and run.get("model.dims.sparse") != "vsa":  # no such layer is there, and none is missed
+        run.put(
+            "train.lora.targets", [t for t in run.get("train.lora.targets") if t != "to_gate_compress"], like="train.lora.targets"
+        )
     if not run.get("train.lora.targets"):
         message = f"{STUDENT}.lora.target_modules names no layer of this network that is known."
         run.findings.append(run.document.finding("missing-key", "error", message, key=f"{STUDENT}.lora"))

@@ -183,12 +183,15 @@ def _parallel(run: Draft, old: bool) -> None:
         for path, name in (("parallel.sequence", "cp"), ("parallel.tensor", "tp")):
             if degrees[name] > 1:
                 run.put(path, degrees[name], like=f"_degree.{name}")
+        if degrees["cp"] > 1:  # trainer/base.py: torch's ring, rotate_method allgather
+            run.put("parallel.ring", degrees["cp"], like="_degree.cp")
+            run.put("parallel.sequence_code", "torch", like="_degree.cp")
         if sharded:
             run.put("parallel.compute", run.get("precision.weights"), like="precision.weights")
             run.put("parallel.reduce", "fp32")
             run.put("parallel.shard", degrees["shards"] * degrees["cp"], like=like)
             run.put("train.lora.dtype", run.get("precision.weights"), like="precision.weights")
-    launched = launcher.settle(run)
+    launched = launcher.settle(run, accumulates=old)  # sft_trainer/trainer.py divides the loss itself
     if run.get("train.method") == "full":
         run.drop("train.lora")
     elif "train.lora.dtype" not in run.settled:
@@ -280,11 +283,11 @@ def _degrees(run: Draft, answer: dict[str, Any]) -> dict[str, int]:
     """The degrees that make what is wanted of GPUs; what they say is taken out of `answer`."""
     gpus = int(answer.get("parallel.gpus", run.get("parallel.gpus")))
     strategy = answer.pop("parallel.strategy", run.get("parallel.strategy"))
-    for path in ("parallel.compute", "parallel.reduce", "parallel.shard", "parallel.reshard", "train.lora.dtype"):
+    for path in ("parallel.compute", "parallel.reduce", "parallel.shard", "parallel.reshard", "parallel.ring", "train.lora.dtype"):
         answer.pop(path, None)
     cp, tp = (int(answer.pop(path, run.get(path, 1))) for path in ("parallel.sequence", "parallel.tensor"))
     copies = int(run.get("_degree.dp")) if strategy == "fsdp" and run.get("parallel.strategy") == "fsdp" else 1
     rest = gpus // (cp * tp)
-    shards = rest // copies if strategy == "fsdp" else 1
+    shards = max(1, rest // copies) if strategy == "fsdp" else 1
     wanted = {"dp": rest // shards, "shards": shards, "cp": cp, "tp": tp}
     return {f"_degree.{name}": degree for name, degree in wanted.items() if degree != run.get(f"_degree.{name}")}

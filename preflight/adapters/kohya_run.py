@@ -133,6 +133,8 @@ def encoders(run: Draft, kind: Kind) -> None:
     """Where the VAE and the text encoders are during a step, and which of those train."""
     cached = next((path for path in ("_latents_cached", "_latents_on_disk") if run.get(path)), None)
     run.put("data.latents", "cached" if cached else "online", like=cached or "_latents_cached")
+    if not cached:
+        run.put("data.pixels_kept.fp32", 3)  # train_network.py: batch["images"], on the GPU where accelerate's loader put it
     told = next((path for path in ("_text_cached", "_text_on_disk") if run.get(path)), None)
     if not cached and run.get("_batch", 1) > run.get("_vae_batch"):
         message = "pictures are encoded vae_batch_size at a time; the whole batch at once is counted, which is more."

@@ -12,13 +12,13 @@ from typing import Any, Literal, TypeAlias
 
 from preflight.adapters import flags
 from preflight.adapters.draft import Draft
-from preflight.adapters.launcher_fields import CONFIG, DEEPSPEED, FIELDS
+from preflight.adapters.launcher_fields import CONFIG, DEEPSPEED, FIELDS, WRAP
 from preflight.adapters.reading import Assumed
 from preflight.document import Document
 from preflight.finding import Finding
 from preflight.launching.launch import Unresolved
 
-__all__ = ["CONFIG", "DEEPSPEED", "FIELDS", "Launched", "including", "settle"]
+__all__ = ["CONFIG", "DEEPSPEED", "FIELDS", "WRAP", "Launched", "including", "settle"]
 
 ACCELERATE = "accelerate launch"
 
@@ -60,11 +60,12 @@ def including(document: Document, *, deepspeed: Sequence[str] = ()) -> Document:
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
-def settle(run: Draft, *, distributed: bool = True) -> Launched:
+def settle(run: Draft, *, distributed: bool = True, accumulates: bool = True) -> Launched:
     """Puts parallel.gpus, parallel.nodes, parallel.strategy and its options, and offload.* into `run`, where they are not settled.
 
-    `distributed` says that the trainer wraps its model in DDP where there are several processes and nothing else divides them.
-    A file that was named and not found is a warning ("file-not-read").
+    `distributed` says that the trainer wraps its model in DDP where there are several processes and nothing else divides them,
+    `accumulates` that its micro-batches go through accelerate's `accumulate` of the model, which holds gradients back. A file that
+    was named and not found is a warning ("file-not-read").
     """
     launch = run.document.launch
     started = launch.launcher if launch is not None else "python"
@@ -79,6 +80,8 @@ def settle(run: Draft, *, distributed: bool = True) -> Launched:
     kind = _kind(run, gpus)
     if "parallel.strategy" not in run.settled:
         STRATEGIES.get(kind, _plain)(run, gpus, distributed)
+        if accumulates and run.get("parallel.strategy") == "fsdp" and run.get("train.accumulation", 1) > 1:
+            run.put("parallel.no_sync", True, like="train.accumulation")  # accelerator.py: accumulate, no_sync
     for path, name in (("parallel.sequence", "sequence_parallel"), ("parallel.sequence", "context_parallel"),
                        ("parallel.tensor", "tensor_parallel")):  # fmt: skip
         if run.get(f"_launcher.{name}", 1) > 1 and path not in run.settled:
@@ -203,6 +206,7 @@ def _fsdp_strategy(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: A
     if whole:
         return
     _flat(run, second=second)
+    _wrapped(run)
     run.put("parallel.reshard", how not in (False, "shard_grad_op", "hybrid_shard_zero2"), like=said)
     if str(how).startswith("hybrid"):
         run.put("parallel.shard", max(1, gpus // int(run.get("parallel.nodes", 1))), like=said)
@@ -228,6 +232,19 @@ def _flat(run: Draft, *, second: bool) -> None:
             run.put(f"parallel.{name}", run.get(f"_launcher.{own}"), like=f"_launcher.{own}")
         else:
             run.assume(f"parallel.{name}", default, f"{ACCELERATE}: --fsdp_{own}")
+
+
+def _wrapped(run: Draft) -> None:
+    """Without a policy the whole network is one unit (FullyShardedDataParallelPlugin: NO_WRAP), in either version."""
+    path = "_launcher.auto_wrap_policy"
+    if path in run.settled:
+        run.put("parallel.wrap", run.get(path), like=path)
+    elif "parallel.wrap" not in run.settled:
+        run.assume("parallel.wrap", "whole", f"{ACCELERATE}: --fsdp_auto_wrap_policy")
+    if run.get("parallel.wrap") == "whole":
+        message = "without a wrap policy FSDP gathers the whole network at once, on every GPU, and its gradients as well."
+        at = path if path in run.settled else "parallel.strategy"
+        run.note("warning", "wrapped-whole", message, at=at, fix="set fsdp_auto_wrap_policy to TRANSFORMER_BASED_WRAP")
 
 
 STRATEGIES: Mapping[str, Callable[[Draft, int, bool], None]] = {"deepspeed": _deepspeed, "fsdp": _fsdp_strategy}

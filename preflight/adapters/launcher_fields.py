@@ -25,6 +25,9 @@ SHARDING = {
 #: The same of its prefetch policies (FSDP_BACKWARD_PREFETCH).
 PREFETCH = {"backward_pre": "pre", "backward_post": "post", "no_prefetch": "none", "1": "pre", "2": "post"}
 
+#: Its wrap policies (FSDP_AUTO_WRAP_POLICY), by the units that they make.
+WRAP = {"transformer_based_wrap": "blocks", "size_based_wrap": "blocks", "no_wrap": "whole"}
+
 PROCESSES, STAGE = whole(1, RANKS), choice("a ZeRO stage", {"0": 0, "1": 1, "2": 2, "3": 3})
 
 
@@ -68,6 +71,7 @@ FIELDS: tuple[Field, ...] = (
     *_fsdp("reshard_after_forward", choice("true, false or a sharding strategy", {"true": True, "false": False, "no": False,
                                                                                   **SHARDING})),
     *_fsdp("backward_prefetch", choice("a prefetch policy", PREFETCH)),
+    *_fsdp("auto_wrap_policy", choice("a wrap policy", WRAP)),
     *_fsdp("forward_prefetch", flag()),
     *_fsdp("use_orig_params", flag()),
     *_fsdp("offload_params", flag()),

@@ -124,6 +124,7 @@ NO_EFFECT = (
 )  # fmt: skip
 
 SIZE = ("data.width", "data.height", "data.frames")
+VALIDATION = ("sample.width", "sample.height", "sample.frames")
 
 TABLE = Table(
     unread="{key} is not a key of the LTX trainer, which refuses a config with one it does not know",
@@ -241,7 +242,9 @@ def _inverse(run: Draft, changes: dict[str, Any]) -> dict[str, Any]:
     """Canonical changes in the terms of the table: the encoded samples' size only where the user says it, of the target alone."""
     size = {path: value for path, value in changes.items() if path in SIZE}
     answer = {path: value for path, value in changes.items() if path not in SIZE}
-    if not size or "data.width" in run.assumed:
+    if "data.width" in run.assumed:  # the validation's, which smaller samples of it would not make smaller
+        return {path: value for path, value in answer.items() if not size or path not in VALIDATION}
+    if not size:
         return answer
     if run.get("_reference"):
         latents, odd = divmod(size.get("data.frames", run.get("data.frames")) - 9, 16)  # of eight frames, in twice as many

@@ -38,6 +38,8 @@ def _parallel(run: Draft) -> None:
         run.assume("parallel.gpus", group, source)
     if "_launcher.use_fsdp" in run.settled:
         run.put("_launcher.version", run.get("_fsdp_version", 2), like="_fsdp_version")
+        if run.get("_launcher.auto_wrap_policy") is None:
+            run.put("parallel.wrap", "blocks")  # configuration/cmd_args.py: transformer_based_wrap
         if run.get("_fsdp_version") == 1:  # trainer.py makes the plugin itself, which has it false
             run.put("_launcher.use_orig_params", False, like="_fsdp_version")
     if isinstance(run.document.data.get(launcher.DEEPSPEED), Mapping):
@@ -45,8 +47,23 @@ def _parallel(run: Draft) -> None:
     mixed = run.get("_mixed")
     run.put("_launcher.mixed_precision", mixed if mixed in ("bf16", "fp16") else "no", like="_mixed")
     launcher.settle(run)
+    _shared(run)
     if run.get("parallel.sequence") == 1 and "parallel.sequence" in run.assumed:
         run.drop("parallel.sequence")
+
+
+def _shared(run: Draft) -> None:
+    """helpers/training/context_parallel.py: with FSDP torch's own ring, which accelerate sets up, else that of diffusers."""
+    group = int(run.get("parallel.sequence", 1))
+    if group == 1:
+        return
+    exchanges, sharded = run.get("_rotation") == "alltoall", run.get("parallel.strategy") == "fsdp"
+    run.put("parallel.sequence_code", "torch" if sharded else "diffusers", like="parallel.sequence")
+    if sharded or not exchanges:
+        run.put("parallel.ring", group, like="_rotation")
+    if not sharded and not exchanges:
+        message = "allgather is diffusers' ring for any length, which has no backward pass: the first step stops."
+        run.note("error", "ring-without-backward", message, at="_rotation", fix="context_parallel_comm_strategy: alltoall")
 
 
 def _optimizer(run: Draft) -> None:
@@ -237,8 +254,15 @@ def inverse(run: Draft, changes: Mapping[str, Any]) -> dict[str, Any]:
         answer["_checkpointing"], answer["_backend"] = True, "unsloth"
     if answer.pop("offload.layers", None) is True:
         answer["_ramtorch"] = True
+    if "parallel.sequence" in answer:
+        answer.pop("parallel.ring", None)
+        answer["_rotation"] = "alltoall"
     if answer.pop("offload.optimizer", None):
         answer["_optimizer_away"] = True
+    if "precision.quantized_on" in answer:
+        answer["_quantized_on"] = answer.pop("precision.quantized_on")
+    if "precision.quantization" in answer:
+        answer["precision.quantization"] = str(answer["precision.quantization"]).removesuffix("-simpletuner")
     if "data.latents" in answer:
         answer["_vae_ondemand"] = answer.pop("data.latents") == "online"
     if "data.text" in answer:

@@ -108,7 +108,7 @@ def _method(run: Draft, target: str) -> None:
     wan, hunyuan = target.startswith("videotuna.flow.wan"), "HunyuanVideo" in target
     run.put("train.checkpointing", block is not None or not hunyuan)
     if wan:
-        run.put("offload.activations", True)  # modules/model.py: forward(grad_offload=True) under save_on_cpu
+        run.put("offload.activations", "saved")  # modules/model.py: forward(grad_offload=True) under save_on_cpu
     run.put("train.zero_grad", "before-backward")  # Lightning drops gradients between a step's forward and its backward pass
     run.put("train.optimizer.name", "adamw")
 
@@ -208,6 +208,11 @@ def _size(run: Draft) -> None:
     wan = str(run.get("model.name")).startswith("wan")
     run.put("data.latents", "offloaded" if wan else "online")  # wan/text2video.py: training_step(model_offload=True)
     run.put("data.text", "offloaded" if wan else "online")
+    # Lightning's loop holds the batch on the GPU to the end of its step, cast by the plugins of true half precision and DeepSpeed
+    kind, _, how = str(run.get("_precision")).partition("-")
+    engine = run.get("_strategy", {"stage": 0})["stage"] > 0
+    dtype = {"16": "fp16", "bf16": "bf16"}.get(kind) if engine or how != "mixed" else None
+    run.put(f"data.pixels_kept.{dtype or 'fp32'}", 3)
 
 
 def _phases(run: Draft, top: str, target: str) -> None:

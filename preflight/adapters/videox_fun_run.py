@@ -127,6 +127,22 @@ def encoders(run: Draft) -> None:
     run.put("data.text", text, like="_text_beside" if run.get("_text_beside") else "_low_vram")
 
 
+#: Channels of a batch's pixels, by the mode: clips, with masked ones and their masks, or with control clips and camera rays.
+PIXELS = {"normal": 3, "inpaint": 7, "i2v": 7, "ti2v": 7, "control": 6, "control_ref": 6, "control_camera_ref": 12}
+MASKED = 4  # scripts/wan2.2_fun/train_control.py has those beside a reference picture
+
+
+def _pixels(run: Draft, dtype: str) -> None:
+    """wan2.1/train_lora.py: pixel_values = batch["pixel_values"].to(weight_dtype), after which neither is dropped.
+
+    The batch is in float32 on the GPU, where accelerate's loader has put it and holds it as well.
+    """
+    mode = run.get("_mode")
+    channels = PIXELS[mode] + (MASKED if mode.endswith("_ref") and run.get("model.name").startswith("wan2.2") else 0)
+    for each in dict.fromkeys(("fp32", dtype)):
+        run.put(f"data.pixels_kept.{each}", channels)
+
+
 def launched(run: Draft, started: launcher.Launched) -> None:
     """The trainer's --mixed_precision, else accelerate's, is the dtype of all weights, and what the forward pass autocasts to."""
     told = {"bf16": "bf16", "fp16": "fp16"}.get(started.mixed_precision or "no", "fp32")
@@ -136,6 +152,7 @@ def launched(run: Draft, started: launcher.Launched) -> None:
         run.put(path, dtype, like=like)
     if run.get("train.method") == "lora":
         run.put("train.lora.dtype", dtype, like=like)
+    _pixels(run, dtype)
     cast = None if dtype == "fp32" else dtype
     run.put("precision.autocast", cast)
     run.put("precision.attention", cast)

@@ -21,7 +21,10 @@ from preflight.spec import Parallel, Spec, Strategy
 FREE, SLOWER, LOSSY = 1, 2, 3
 AXES = ("height", "width")
 ZERO_STAGES: tuple[Strategy, ...] = ("zero1", "zero2", "zero3")
-QUANTIZED = ("fp8", "fp8-layerwise", "int8-quanto", "nf4")  # eight bits before four; a trainer has keys for some of them
+# Eight bits before four; a trainer has keys for some of them.
+QUANTIZED = (
+    "fp8", "fp8-layerwise", "fp8-quanto", "fp8-quanto-blocks", "int8-quanto", "int8-quanto-simpletuner", "nf4", "int4-quanto",
+)  # fmt: skip
 LOWEST_RANK = 4  # below it an adapter learns next to nothing (Hu et al. 2021, arXiv 2106.09685, table 6)
 
 
@@ -234,7 +237,9 @@ def _groups(job: Job) -> list[int]:
 
 
 def _split(spec: Spec, ranks: int, *, accumulates: bool) -> Spec:
-    return _shared(spec, replace(spec.parallel, sequence=ranks), accumulates=accumulates)
+    parallel = spec.parallel
+    ring = ranks if 1 < parallel.ring == parallel.sequence else parallel.ring  # nothing but a ring stays that
+    return _shared(spec, replace(parallel, sequence=ranks, ring=ring), accumulates=accumulates)
 
 
 def _shared(spec: Spec, parallel: Parallel, *, accumulates: bool) -> Spec:
@@ -256,7 +261,7 @@ def _blocks(job: Job) -> list[int]:
     Beside a block of two streams go two of one stream, and two of each kind stay (musubi-tuner, hunyuan_model/models.py:
     enable_block_swap; sd-scripts, flux_models.py): 36 at most of HunyuanVideo, 34 of FLUX.1.
     """
-    layers, spec = job.dims.get("num_layers"), job.spec
+    layers, spec = job.dims.get("num_layers", job.dims.get("n_layers")), job.spec
     whole = spec.parallel.strategy in ("none", "ddp") and not spec.offload.parameters and not spec.offload.layers
     if not isinstance(layers, int) or not whole:
         return []

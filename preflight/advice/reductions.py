@@ -21,6 +21,7 @@ from preflight.spec import Spec
 OFFERS = 6  # as many as a person compares
 JOINT = "frames and size"  # looked at where neither alone is enough
 MUCH = log(1.5)  # an offer that leaves out half as many pixels again as another is not worth a line
+FAR = log(4)  # nor one that leaves out three quarters of them, beside one that leaves out nothing
 WIDEST = 3  # moves in one offer, before all that help are taken together
 
 
@@ -62,6 +63,8 @@ class _Advisor:
             together = self._together(harmless)
             found |= together
             found |= self._beside(harmless, lossy, whole=not together)
+        if not found:
+            found = self._several(harmless, lossy)
         return self._stated(found)
 
     def furthest(self) -> Spec:
@@ -161,14 +164,32 @@ class _Advisor:
             found |= self._bundled(harmless, (change,)) if whole else {}
         return found
 
+    def _several(self, harmless: Sequence[Move], lossy: Sequence[Move]) -> dict[tuple[Move, ...], Spec]:
+        """Two changes to the result at once, else three, where no single one is enough, with what leaves the result alone."""
+        changes = [move for move in lossy if move.name != JOINT]
+        for size in range(2, WIDEST + 1):
+            found: dict[tuple[Move, ...], Spec] = {}
+            for several in combinations(changes, size):
+                if self._enough((*harmless, *several)):
+                    found |= self._bundled(harmless, several)
+            if found:
+                return found
+        return {}
+
     def _stated(self, found: Mapping[tuple[Move, ...], Spec]) -> list[Reduction]:
         """The offers that the trainer has keys for, judged again from what its adapter makes of them."""
         order = sorted(found, key=lambda chosen: (round(loss(self.spec, found[chosen]), 2), *_tiers(chosen)))
         offers: list[Reduction] = []
+        kinds: set[frozenset[object]] = set()
+        harmless = any(loss(self.spec, spec) == 0 for spec in found.values())
         for chosen in order:
-            made = None if self._outdone(chosen, found) else offer(self.search, found[chosen], chosen, self.restate)
+            far = harmless and loss(self.spec, found[chosen]) > FAR
+            if far or _kinds(chosen) in kinds or self._outdone(chosen, found):
+                continue
+            made = offer(self.search, found[chosen], chosen, self.restate)
             if made is not None and all(made.changes != other.changes for other in offers):
                 offers.append(made)
+                kinds.add(_kinds(chosen))
             if len(offers) == OFFERS:
                 break
         return offers
@@ -196,6 +217,11 @@ def offer(search: Search, after: Spec, chosen: Sequence[Move], restate: Restate)
 
 def _lossy(chosen: Sequence[Move]) -> set[str]:
     return {move.name for move in chosen if move.tier == LOSSY}
+
+
+def _kinds(chosen: Sequence[Move]) -> frozenset[object]:
+    """What a set of moves is besides the steps: narrow weights are one kind in whichever form they are kept."""
+    return frozenset(move.needs if move.tier == LOSSY else move.name for move in chosen)
 
 
 def _tiers(chosen: Sequence[Move]) -> tuple[int, int, int]:

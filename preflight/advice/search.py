@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from preflight.advice.candidates import Candidate, present
-from preflight.advice.moves import Move
+from preflight.advice.moves import AXES, Move
 from preflight.checks.case import Case
 from preflight.finding import ConfigError
 from preflight.job import Job
@@ -29,7 +29,7 @@ def fitting(case: Case, candidates: Sequence[Candidate]) -> list[Candidate]:
         np.array([getattr(candidate, name) for candidate in candidates], dtype=np.int64)
         for name in ("batch", "frames", "height", "width")
     )
-    alike = [(slice(None), frames)]
+    alike: list[tuple[Any, Any]] = [(slice(None), frames)]
     if case.model.network.each_frame:
         alike = [(frames == count, int(count)) for count in np.unique(frames)]
     fits = np.zeros(batch.shape, dtype=bool)
@@ -141,6 +141,19 @@ class Search:
                 found, high = values[middle], middle
             else:
                 low = middle + 1
+        if found is None or len(moves[0].shape) <= len(AXES):
+            return found
+        return self._stretched(found, values, lambda value: self.fits(self._made(before, moves, (value, *later))))
+
+    @staticmethod
+    def _stretched(found: Any, values: Sequence[Any], fits: Callable[[Any], bool]) -> Any:
+        """`found` with as many frames, and then as large a size, as still fit: of shapes as large not all need as much."""
+        for same in (slice(1, None), slice(1)):
+            alike = [value for value in values if value[same] == found[same]]
+            for value in reversed(alike[: alike.index(found)]):
+                if not fits(value):
+                    break
+                found = value
         return found
 
     def _walked(self, before: Spec, move: Move, values: Sequence[Any]) -> list[Any]:

@@ -1,8 +1,10 @@
 """Do the GPUs divide as the run wants, and what batch does that make?
 
 What: GPUs = data-parallel degree x sequence x tensor x pipeline, and whole groups of a hybrid shard; attention heads must
-divide among the GPUs that exchange them (a ring of keys and values needs no such thing), and a pipeline's stages need a strategy that takes them. Tensor parallelism is not judged: which
-weights and activations it divides is each trainer's own plan.
+divide among the GPUs that exchange them, which a ring of keys and values does not, and a pipeline's stages need a strategy that
+takes them. Tensor parallelism is not judged: which weights and activations it divides is each trainer's own plan (finetrainers,
+models/ltx_video/base_specification.py: _apply_tensor_parallel_ptd, and NotImplementedError elsewhere; FastVideo's networks are
+made of ReplicatedLinear throughout).
 Why: GPUs that share a sequence see the same sample, so they do not multiply the batch; a group that divides nothing fails.
 Fix: degrees whose product divides the number of GPUs; more accumulation for the batch that was meant.
 """
@@ -31,7 +33,10 @@ def check(case: Case) -> Answers:
         yield Found("error", message, "parallel.shard")
         return
     if parallel.tensor > 1:
-        message = "Cannot judge: tensor parallelism is not modelled; what is said is as if nothing were divided."
+        message = (
+            "Cannot judge: tensor parallelism is not modelled, as no trainer that is read has a plan for a whole network; "
+            "what is said is as if nothing were divided."
+        )
         yield Found("error", message, "parallel.tensor")
     if parallel.pipeline > 1:
         yield from _pipeline(case)
@@ -53,9 +58,13 @@ def _sequence(case: Case) -> Answers:
         message = f"{parallel.sequence} GPUs that share a sample cannot be divided into rings of {parallel.ring}."
         yield Found("error", message, "parallel.ring")
         return
-    if parallel.ring > 1 and parallel.sequence_code != "diffusers":
-        message = "Cannot judge: a ring of keys and values is modelled in diffusers' code, not in yunchang's."
+    if parallel.ring > 1 and parallel.sequence_code == "yunchang":
+        message = "Cannot judge: a ring of keys and values is modelled as diffusers and torch write it, not yunchang."
         yield Found("error", message, "parallel.ring", fix="parallel.sequence_code: diffusers")
+    train = case.job.spec.train
+    if parallel.ring > 1 and parallel.sequence_code == "diffusers" and train.checkpointing is not False and not train.use_reentrant:
+        message = "diffusers' ring reads what it saved twice, which torch's checkpoints refuse: the first backward pass stops."
+        yield Found("error", message, "parallel.ring", fix="a ring of 1, so that heads are exchanged, or no checkpointing")
     groups = parallel.sequence // parallel.ring
     if isinstance(heads, int) and heads % groups:
         message = f"The {heads} attention heads cannot be divided among {groups} sequence-parallel GPUs."

@@ -28,7 +28,7 @@ def check(case: Case) -> Answers:
         "optimizer states": peak.components["optimizer"],
         "gradients": peak.components["gradients"],
     }
-    largest = sorted(parts, key=lambda name: -parts[name])[:2]
+    largest = sorted((name for name, held in parts.items() if held), key=lambda name: -parts[name])[:2]
     filling = " and ".join(f"{gib(parts[name])} of {name}" for name in largest)
     if peak.total <= case.limits.reachable:
         room = gib(case.limits.reachable - peak.total)

@@ -7,6 +7,8 @@ Segments that are free as a whole are given back only when the card has no room 
 
 With `expandable_segments:True` each pool is one segment that grows at its end, by 2 MiB or 20 MiB at a time, and every rest of a
 block is split off (ExpandableSegment, should_split).
+
+Each stream has pools of its own: memory that was freed on one is not given to a request of another (get_free_block).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable
 
 from preflight.tape.meter import ROUND
+from preflight.tape.trace import STREAM
 from preflight.units import MIB
 
 SMALL = MIB  # kSmallSize
@@ -27,11 +30,13 @@ ROUND_LARGE = 2 * MIB  # kRoundLarge
 _SHIFT = 40
 _ADDRESS = (1 << _SHIFT) - 1
 _WORTH = SMALL // ROUND  # a large block keeps a rest up to this
-_LARGE_POOL = 1 << (_SHIFT - 1)  # where the large pool's addresses begin, so that the two never touch
+_POOL = 1 << (_SHIFT - 4)  # addresses of a pool: there is a large and a small one for each stream, and they never touch
+_STREAMS = 3
+_BYTES = (1 << STREAM) - 1
 
 
-Block = tuple[int, int, bool]
-"""A stretch of a segment that is in use: where it starts and ends, in units of 512 bytes, and whether in the small pool."""
+Block = tuple[int, int, int]
+"""A stretch of a segment that is in use: where it starts and ends, in units of 512 bytes, and its pool."""
 
 
 class OutOfMemory(Exception):  # noqa: N818  # torch.OutOfMemoryError
@@ -48,8 +53,9 @@ class Allocator:
         self._limit = None if limit is None else limit // ROUND
         self._taken = self._peak = 0
         self._segments: dict[int, int] = {}  # where each ends, by where it starts
-        self._free: tuple[list[int], list[int]] = ([], [])  # of the large and of the small pool, in order of size and address
-        self._next = [_LARGE_POOL, 0]  # where either pool's next segment begins
+        # of the large and of the small pool of each stream, in order of size and address
+        self._free: tuple[list[int], ...] = tuple([] for _ in range(2 * _STREAMS))
+        self._next = [pool * _POOL for pool in range(2 * _STREAMS)]  # where each pool's next segment begins
         self._starts: dict[int, int] = {}  # free blocks: where they end by where they start, and the other way round
         self._ends: dict[int, int] = {}
 
@@ -69,53 +75,62 @@ class Allocator:
         self.serve((~0,), [block])
 
     def serve(self, moves: Iterable[int], blocks: list[Block]) -> None:
-        """Every move in order: a request of so many bytes adds to `blocks`, ~n gives the n-th of them back. Raises OutOfMemory."""
-        starts, ends, pools, expandable = self._starts, self._ends, self._free, self._expandable
+        """Every move in order: a request (trace.py: Moves) adds to `blocks`, ~n gives the n-th of them back. Raises OutOfMemory."""
+        # written for speed: a run asks some hundred thousand times
+        starts, ends, pools = self._starts, self._ends, self._free
+        worth = (0 if self._expandable else _WORTH, 0) * _STREAMS
+        add = blocks.append
         for move in moves:
             if move < 0:
-                start, end, small = blocks[~move]
-                free = pools[small]
-                before = ends.pop(start, None)
-                if before is not None:
-                    del starts[before], free[bisect_left(free, (start - before) << _SHIFT | before)]
+                start, end, pool = blocks[~move]
+                free = pools[pool]
+                if start in ends:  # the block before is free
+                    before = ends.pop(start)
+                    del free[bisect_left(free, (start - before) << _SHIFT | before)]
                     start = before
-                after = starts.pop(end, None)
-                if after is not None:
-                    del ends[after], free[bisect_left(free, (after - end) << _SHIFT | end)]
+                if end in starts:  # the one behind is
+                    after = starts.pop(end)
+                    del free[bisect_left(free, (after - end) << _SHIFT | end)]
                     end = after
                 insort(free, (end - start) << _SHIFT | start)
                 starts[start] = end
                 ends[end] = start
                 continue
+            pool = 0
+            if move > _BYTES:
+                pool = 2 * (move >> STREAM)
+                move &= _BYTES  # noqa: PLW2901
             size = -(-move // ROUND) or 1
-            small = move <= SMALL
-            free = pools[small]
+            if move <= SMALL:
+                pool += 1
+            free = pools[pool]
             index = bisect_left(free, size << _SHIFT)
             if index < len(free):
                 start = free.pop(index) & _ADDRESS
                 end = starts.pop(start)
-                del ends[end]
             else:
-                start, end = self._segment(move, size, small=small)
-            rest = end - start - size
-            if rest > (0 if small or expandable else _WORTH):
-                stop = start + size
+                start, end = self._segment(move, size, pool)
+            stop = start + size
+            rest = end - stop
+            if rest > worth[pool]:
                 insort(free, rest << _SHIFT | stop)
                 starts[stop] = end
                 ends[end] = stop
-                end = stop
-            blocks.append((start, end, small))
+                add((start, stop, pool))
+            else:
+                ends.pop(end, None)
+                add((start, end, pool))
 
-    def _segment(self, nbytes: int, size: int, *, small: bool) -> tuple[int, int]:
+    def _segment(self, nbytes: int, size: int, pool: int) -> tuple[int, int]:
         """Start and end of new memory for a request, in units."""
-        start = self._next[small]
+        start = self._next[pool]
         if self._expandable:
-            return self._grown(start, size, small=small)
-        segment = SMALL_SEGMENT if small else LARGE_SEGMENT if nbytes < OWN_SEGMENT else -(-nbytes // ROUND_LARGE) * ROUND_LARGE
+            return self._grown(start, size, pool)
+        segment = SMALL_SEGMENT if pool % 2 else LARGE_SEGMENT if nbytes < OWN_SEGMENT else -(-nbytes // ROUND_LARGE) * ROUND_LARGE
         end = start + segment // ROUND
         self._take(end - start)
         self._segments[start] = end
-        self._next[small] = end + 1  # segments do not touch
+        self._next[pool] = end + 1  # segments do not touch
         return start, end
 
     def _take(self, size: int) -> None:
@@ -128,7 +143,7 @@ class Allocator:
 
     def _give_back(self) -> None:
         """Free every segment that nothing lies in; what grows is left as it is."""
-        for small, free in enumerate(self._free):
+        for free in self._free:
             kept = []
             for key in free:
                 start, size = key & _ADDRESS, key >> _SHIFT
@@ -137,18 +152,18 @@ class Allocator:
                     self._taken -= size
                 else:
                     kept.append(key)
-            self._free[small][:] = kept
+            free[:] = kept
 
-    def _grown(self, end: int, size: int, *, small: bool) -> tuple[int, int]:
+    def _grown(self, end: int, size: int, pool: int) -> tuple[int, int]:
         """The pool's one segment made longer, so that the free block at its end holds `size`."""
-        step = (SMALL_SEGMENT if small else LARGE_SEGMENT) // ROUND
+        step = (SMALL_SEGMENT if pool % 2 else LARGE_SEGMENT) // ROUND
         start = self._ends.pop(end, None)
         if start is None:
             start = end
         else:
-            free = self._free[small]
+            free = self._free[pool]
             del self._starts[start], free[bisect_left(free, (end - start) << _SHIFT | start)]
         more = -(-(size - (end - start)) // step) * step
         self._take(more)
-        self._next[small] = end + more
+        self._next[pool] = end + more
         return start, end + more

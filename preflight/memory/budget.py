@@ -69,7 +69,8 @@ class Budget:
 
     `allocated` is what torch's allocator hands out at the step's peak; `reserved` adds fragmentation and kernel workspaces.
     `kept_gradients` are those that the trainer leaves in place between steps, `away` what of the step waits in host memory.
-    `activations` is the highest sum of saved tensors and transients in the step's forward and backward pass, `gathered` those
+    `activations` is the highest sum of saved tensors and transients in the step's forward and backward pass, `pixels` those of the
+    batch in it, which stay until the next one; `gathered` those
     weights of other ranks in it that the walk does not gather itself. `beside` are the networks of a distillation. `layout` is
     where its blocks lie in the allocator's segments.
     """
@@ -80,6 +81,7 @@ class Budget:
     cublas: int
     kept_gradients: Size
     away: Size = 0
+    pixels: Size = 0
     gathered: int = 0
     beside: Roles = field(default_factory=Roles)
     layout: Layout | None = None
@@ -141,8 +143,9 @@ def budget(job: Job, model: Model, shape: Shape | None = None) -> Budget:
         resident=resident,
         step=replace(worst, workspace=largest(worst.allocated, inside) - worst.allocated),
         activations=largest(*(moment.activations for moment in found)) + gathered,
-        cublas=overhead.cublas_workspace(job.gpu),
+        cublas=overhead.CUBLAS_HANDLES * overhead.cublas_workspace(job.gpu),
         away=step.away,
+        pixels=step.pixels,
         gathered=gathered,
         kept_gradients=found[-1].gradients if _keeps_gradients(job) else 0,
         beside=beside,
@@ -195,7 +198,7 @@ def _averaged(dtype: str | None, model: Model) -> int:
 
 
 def _encoders(job: Job) -> dict[str, int]:
-    """Frozen components that stay on the GPU: those used in every step, neither cached nor offloaded, and a VAE that never leaves."""
+    """Frozen components that stay on the GPU: those used in every step, neither cached nor offloaded; a VAE that never leaves."""
     data, found = job.spec.data, {}
     if data.text == "online":
         found.update(encoders_bytes(job))

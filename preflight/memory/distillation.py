@@ -19,6 +19,7 @@ from preflight.memory.rank import Rank
 from preflight.memory.sharding import rank
 from preflight.memory.step import Step, infer, walk
 from preflight.networks.network import Shape
+from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import Part, Size
 
 
@@ -118,14 +119,14 @@ def moments(work: Job, model: Model, beside: Roles, step: Step, states: Optimize
             yield _asked(infer(role.job, role.model, shape), graph, both)
     if critic is None or other is None:
         yield _passing(step.backward)
-        yield _updating(work, step.left, states.update)
+        yield _updating(work, step.left, states.update, beside=step.pixels)
         return
     yield _asked(infer(work, model, shape), graph, both)  # the student makes the critic's sample
     yield _passing(other.forward, beside=kept, graph=graph)
     carried = both - kept if work.spec.train.accumulation > 1 else 0
     yield _passing(step.backward, beside=carried, graph=other.forward.end - (both - kept))
     yield _passing(other.backward, beside=step.left)
-    yield _updating(work, step.left + other.left, max(states.update, critic.states.update))
+    yield _updating(work, step.left + other.left, max(states.update, critic.states.update), beside=step.pixels)
 
 
 def _passing(part: Part, *, beside: Size = 0, graph: Size = 0) -> Moment:
@@ -143,9 +144,9 @@ def _asked(size: Size, graph: Size, gradients: Size) -> Moment:
     return Moment(live=graph + gradients + size, gradients=gradients, activations=graph + size)
 
 
-def _updating(work: Job, gradients: Size, update: int) -> Moment:
+def _updating(work: Job, gradients: Size, update: int, *, beside: Size) -> Moment:
     held = 0 if work.spec.offload.optimizer else update
-    return Moment(live=gradients + held, gradients=gradients, update=held)
+    return Moment(live=gradients + held + beside, gradients=gradients, update=held)
 
 
 def critic_saved(work: Job) -> tuple[int, int]:
@@ -154,4 +155,5 @@ def critic_saved(work: Job) -> tuple[int, int]:
     if critic is None:
         return 0, 0
     states = optimizer(critic.job, critic.model)
-    return critic.model.trainable_bytes, states.states + states.master
+    weights = sum(p.numel * BYTES[p.dtype] * p.copies for p in critic.model.trainable)
+    return weights, states.states + states.master

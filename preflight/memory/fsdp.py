@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 
 from preflight.job import Job
 from preflight.memory.model import Model
@@ -51,18 +53,24 @@ def one_block(job: Job, model: Model) -> int:
     FSDP1 does so with `device_id` (_init_utils.py: _move_module_to_device). On the meta device there is nothing to move.
     """
     parallel = job.spec.parallel
-    return model.block_bytes if parallel.shards > 1 and parallel.loading != "sharded" else 0
+    return _unit_bytes(job, model) if parallel.shards > 1 and parallel.loading != "sharded" else 0
 
 
 def saving(job: Job, model: Model) -> int:
     """A whole state dict is gathered one parameter at a time (distributed/_state_dict_utils.py: _gather_state_dict).
 
-    FSDP1 gathers a block at a time (fsdp/_state_dict_utils.py: _full_pre_state_dict_hook), which is what is counted; of adapters
-    alone their own bytes at most.
+    FSDP1 gathers a unit at a time (fsdp/_state_dict_utils.py: _full_pre_state_dict_hook), which is what is counted, and of FSDP2 a
+    block; of adapters alone their own bytes at most.
     """
     if job.spec.parallel.shards == 1:
         return 0
-    return min(model.block_bytes, model.trainable_bytes) if model.adapters else model.block_bytes
+    unit = _unit_bytes(job, model) if job.spec.parallel.fsdp_version == 1 else model.block_bytes
+    return min(unit, model.trainable_bytes) if model.adapters else unit
+
+
+def _unit_bytes(job: Job, model: Model) -> int:
+    """The largest unit's parameters, the whole network's where that is the only one."""
+    return total(model.parameters) if job.spec.parallel.wrap == "whole" else model.block_bytes
 
 
 def during_step(job: Job, model: Model, tape: Tape) -> Parallel:
@@ -81,6 +89,7 @@ def during_step(job: Job, model: Model, tape: Tape) -> Parallel:
         reduce=parallel.reduce,
         offload=job.spec.offload.parameters,
         whole_gradients=parallel.no_sync and job.spec.train.accumulation > 1,
+        one_unit=parallel.wrap == "whole",
     )
 
 
@@ -89,24 +98,32 @@ def _pieces(job: Job, model: Model, *, trained: bool) -> Iterator[Parameter]:
 
     Adapters lie in the flat parameter where their layers do, which is not in all parts alike (_flat_param.py: _get_shard_metadata).
     """
-    units = list(_units(model))
+    units = list(_units(job, model))
     shares = [_trained_shares(unit, job) for unit in units]
     most: dict[int, int] = {}
     for unit, share in zip(units, shares, strict=True):
         for number, elements in share.items():
-            most[number] = most.get(number, 0) + elements * unit[0].copies
+            most[number] = most.get(number, 0) + elements * _copies(unit, job)
     busiest = max(most, key=lambda number: (most[number], -number), default=0)
     for unit, share in zip(units, shares, strict=True):
         whole = flat_numel((p.numel for p in unit), job.spec.parallel.shards, _gathered_in(unit, job)) // job.spec.parallel.shards
         mine = share.get(busiest, 0)
         elements = mine if trained else whole - mine
         if elements > 0:
-            part = piece((elements,), unit[0].dtype, unit[0].copies)
+            part = piece((elements,), unit[0].dtype, _copies(unit, job))
             part.requires_grad = trained
             yield part
 
 
-def _units(model: Model) -> Iterator[list[Parameter]]:
+def _copies(unit: list[Parameter], job: Job) -> int:
+    return 1 if job.spec.parallel.wrap == "whole" else unit[0].copies
+
+
+def _units(job: Job, model: Model) -> Iterator[list[Parameter]]:
+    if job.spec.parallel.wrap == "whole":
+        runs = ((copies, list(run)) for copies, run in groupby(model.parameters, key=attrgetter("copies")))  # a block and its likes
+        yield [p for copies, run in runs for _ in range(copies) for p in run]
+        return
     blocks = [[p for _, p in block.parameters()] for block in model.network.block_modules()]
     everything = [p for _, p in model.network.parameters()]  # counts the copies again, which a block's own view knows nothing of
     inside = {p for block in blocks for p in block}

@@ -91,8 +91,9 @@ def _standing(job: Job, model: Model, budget: Budget) -> Iterator[Part]:
         streamed = (p for p in model.parameters if isinstance(p, Quantized))
         whole = sum(p.numel * BYTES[p.dtype] * p.copies for p in streamed)
         yield Part("streamed layers", int(whole * share_on_host(away.layers)), pinned=True)
-    # Tensor.to("cpu", non_blocking=True) makes its result page-locked (aten/src/ATen/native/TensorConversions.cpp: _to_copy)
-    yield Part("checkpoints", budget.away, pinned=True)
+    # Tensor.to("cpu", non_blocking=True) makes its result page-locked (aten/src/ATen/native/TensorConversions.cpp: _to_copy);
+    # save_on_cpu's default is pin_memory=False (torch/autograd/graph.py)
+    yield Part("checkpoints", budget.away, pinned=away.activations is True)
     if spec.data.workers and spec.data.latents != "cached" and job.vae is not None:
         yield Part("data loading", spec.data.workers * spec.data.prefetch * decoded_bytes(spec))
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from preflight.job import Job
 from preflight.memory.model import Model
+from preflight.memory.pixels import kept
 from preflight.networks.network import Shape
 from preflight.spec import Data, Hardware, Optimizer, Paths, Schedule
 
@@ -43,7 +44,7 @@ def walk_key(job: Job, model: Model, shape: Shape) -> Hashable | None:
         train=train,
         precision=replace(precision, vae=None, text_encoder=None),
         offload=offload,
-        data=Data(height=0, width=0),
+        data=Data(height=0, width=0, pixels_kept=kept(spec.data), latents="online"),
         sample=None,
         save=None,
         schedule=Schedule(),
@@ -52,7 +53,7 @@ def walk_key(job: Job, model: Model, shape: Shape) -> Hashable | None:
     )
     kernels = None if job.gpu is None else (job.gpu.flash_attention, job.gpu.bf16, job.gpu.architecture)
     # a network written out has more of them than one of three blocks, and a teacher's are all frozen
-    tensors = [tensor.requires_grad for _, tensor in model.network.tensors()]
+    tensors = [tensor.requires_grad for tensor in model.tensors]
     return (
         repr(seen),
         repr(job.dims),

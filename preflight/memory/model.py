@@ -16,7 +16,7 @@ from preflight.memory.stages import Stage, cut, elsewhere
 from preflight.networks.network import Network, NotModelled
 from preflight.spec import Lora
 from preflight.tape.module import Checkpointing, Linear, Module
-from preflight.tape.tensor import Parameter
+from preflight.tape.tensor import Buffer, Parameter
 
 
 def family(name: str) -> type[Network] | None:
@@ -41,13 +41,17 @@ class Model:
     absent: frozenset[Parameter] = frozenset()
 
     @cached_property
+    def tensors(self) -> tuple[Parameter, ...]:
+        """Parameters and buffers."""
+        return tuple(tensor for _, tensor in self.network.tensors() if tensor not in self.absent)
+
+    @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
-        return tuple(parameter for _, parameter in self.network.parameters() if parameter not in self.absent)
+        return tuple(tensor for tensor in self.tensors if not isinstance(tensor, Buffer))
 
     @cached_property
     def buffer_bytes(self) -> int:
-        everything = sum(t.nbytes * t.copies for _, t in self.network.tensors() if t not in self.absent)
-        return everything - sum(p.nbytes * p.copies for p in self.parameters)
+        return sum(tensor.nbytes * tensor.copies for tensor in self.tensors if isinstance(tensor, Buffer))
 
     @property
     def trainable(self) -> tuple[Parameter, ...]:
@@ -149,7 +153,7 @@ def _adapt(network: Network, lora: Lora, *, whole: bool) -> None:
         matched.update(dict.fromkeys(hits, True))
         if hits:
             if lora.factor is not None:
-                module.adapt_kronecker(lora.rank, lora.factor)
+                module.adapt_kronecker(lora.rank, lora.factor, code=lora.code)
             else:
                 module.adapt(lora.rank, dropout=lora.dropout > 0, code=lora.code)
     missing = [target for target, hit in matched.items() if not hit]

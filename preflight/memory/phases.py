@@ -14,6 +14,7 @@ from preflight.memory.distillation import cached_pass, teacher_to_leave
 from preflight.memory.encoders import encoders_bytes, narrow
 from preflight.memory.known import known
 from preflight.memory.model import Model
+from preflight.memory.pixels import kept_bytes
 from preflight.memory.sharding import loading, saving
 from preflight.memory.step import infer
 from preflight.networks.component import Component, TextEncoder, Vae
@@ -72,9 +73,9 @@ def _unquantized(job: Job, model: Model) -> int:
     return model.frozen_bytes + wide if wide else 0
 
 
-def _beside(budget: Budget, activations: Size) -> Peak:
-    """A peak between steps: everything resident, and the gradients where the trainer has not dropped them yet."""
-    kept = budget.kept_gradients
+def _beside(budget: Budget, inside: Size, pixels: Size | None = None) -> Peak:
+    """A peak between steps: everything resident, the gradients where the trainer has not dropped them yet, and its batch."""
+    kept, activations = budget.kept_gradients, inside + (budget.pixels if pixels is None else pixels)
     return Peak(allocated=budget.resident.total + kept + activations, gradients=kept, activations=activations)
 
 
@@ -90,10 +91,11 @@ def _gathering(budget: Budget, weights: int) -> Peak:
 def _encode(job: Job, budget: Budget, shape: Shape) -> Phase:
     """The worse of encoding pixels and encoding captions, one after the other, in steps that do not cache them."""
     passes: list[Size | None] = []
-    missing = ""
+    missing, pixels = "", budget.pixels
     if job.vae is not None and job.spec.data.latents != "cached":
         visiting = component_bytes(job, job.vae) if job.spec.data.latents == "offloaded" else 0
         passes.append(_vae_pass(job, job.vae, "encode", replace(shape, sequence=1), visiting))
+        pixels = kept_bytes(job.spec.data, shape, read_in=job.spec.precision.vae or job.vae.dtype)
         missing = job.vae.name if passes[-1] is None else missing
     if job.spec.data.text == "online":
         for component, dtype in job.encoders:
@@ -102,7 +104,7 @@ def _encode(job: Job, budget: Budget, shape: Shape) -> Phase:
     known = [size for size in passes if size is not None]
     if len(known) < len(passes):
         return Phase(name="encode", peak=None, reason=f"the encode pass of {missing} is not modelled yet")
-    return Phase(name="encode", peak=_beside(budget, largest(*known)))
+    return Phase(name="encode", peak=_beside(budget, largest(*known), pixels))
 
 
 def _sample(job: Job, model: Model, budget: Budget, trained: Shape) -> Phase:

@@ -55,6 +55,15 @@ _SIMPLETUNER = (
 )  # fmt: skip
 # sdnq training/layers/linear/forward.py: QuantizedLinearBackwardCKPT; one float32 scale for each 32 weights (SimpleTuner's default)
 _INT8_SDNQ = Scheme(form=Form(bits=8 + 32 / 32))
+# sdnq training/layers/linear/linear_int8/linear_int8.py, where a whole row has one scale (group_size -1, as SimpleTuner's
+# CONVROT.md has it); common.py: common_skip_keys
+_INT8_SDNQ_HADAMARD = Scheme(
+    form=Form(bits=8, integers=True),
+    skip=(
+        "^(time_embed|context_embedder|condition_embedder|[xty]_embedder|(proj|emb|txt|img|vid)_(in|out)|norm_out|final_layer)",
+        r"(^|\.)(time_text_embed|patch_embedding|patch_embed|patch_emb)\.",
+    ),
+)
 # bitsandbytes autograd/_functions.py: MatMul4Bit saves the narrow weight, widens it in the backward; functional.py: quantize_4bit,
 # one float32 for each 64 weights; nested: one byte for each 64, and one float32 for each 256 of those
 _NF4 = Scheme(form=Form(bits=4 + 32 / 64))
@@ -79,6 +88,7 @@ SCHEMES = {
     "int4-quanto-simpletuner": replace(_INT4_QUANTO, skip=_SIMPLETUNER),
     "int2-quanto-simpletuner": replace(_INT2_QUANTO, skip=_SIMPLETUNER),
     "int8-sdnq": _INT8_SDNQ,
+    "int8-sdnq-hadamard": _INT8_SDNQ_HADAMARD,
     "nf4": _NF4,
     "nf4-nested": _NF4_NESTED,
     "fp4": _NF4,

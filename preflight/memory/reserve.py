@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from preflight.job import Job
-from preflight.memory import experts, overhead
+from preflight.memory import experts, fsdp, overhead
 from preflight.memory.allocator import Allocator, Block, OutOfMemory
 from preflight.memory.known import known, walk_key
 from preflight.memory.model import Model
@@ -18,6 +18,7 @@ from preflight.memory.step import Step, walk
 from preflight.networks.network import Shape
 from preflight.tape.dtypes import BYTES
 from preflight.tape.meter import rounded
+from preflight.tape.tensor import Buffer, Parameter
 from preflight.tape.trace import Moves
 
 if TYPE_CHECKING:
@@ -27,13 +28,23 @@ STEPS = 2  # states appear at the end of the first step; from the second on noth
 
 
 def can_lay_out(job: Job) -> bool:
-    """Whether weights and activations simply stay on the card.
+    """Whether the order in which memory is asked for and given back is that of the walk.
 
-    Where they are divided or moved, that has streams of its own, whose memory no other stream is given.
+    FSDP2's is: its gathers and reductions have streams of their own, with what torch calls inter-stream fragmentation
+    (fsdp/_fully_shard/_fsdp_param_group.py), and wait for events. FSDP 1 and DeepSpeed tell the allocator
+    which streams use a block (record_stream: fsdp/_flat_param.py; deepspeed/runtime/zero/stage_1_and_2.py, stage3.py), which then
+    comes free when the GPU happens to be done with it. Weights and checkpoints' inputs that wait on the host are copied in orders
+    that differ from trainer to trainer: of musubi-tuner's two figures with inputs on the host (its PR 537) HunyuanVideo's 29.7 GiB
+    would come to 38.9 as Unsloth does it, and to 25.0 as its own create_cpu_offloading_wrapper does.
     """
     parallel, offload = job.spec.parallel, job.spec.offload
-    divided = parallel.strategy not in ("none", "dp", "ddp") or parallel.tensor > 1 or parallel.pipeline > 1
+    divided = parallel.strategy not in ("none", "dp", "ddp") and not _is_fsdp2(job)
+    divided = divided or parallel.tensor > 1 or parallel.pipeline > 1
     return not (divided or job.spec.train.distillation or offload.parameters or offload.blocks or offload.activations)
+
+
+def _is_fsdp2(job: Job) -> bool:
+    return job.spec.parallel.strategy == "fsdp" and job.spec.parallel.fsdp_version != 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +94,16 @@ class Layout:
 
     def _steady(self) -> int:
         gpu, parallel = self.job.gpu, self.job.spec.parallel
+        roomy = self.after(STEPS)
         if gpu is not None:
+            least = self.resident.total + max(self.step.forward.peak, self.step.backward.peak)
             for limit in (overhead.usable(gpu, parallel), gpu.memory_bytes - overhead.outside(gpu, parallel)):
+                if roomy <= limit:
+                    break
                 with suppress(OutOfMemory):
-                    return self.after(STEPS, limit)
-        return self.after(STEPS)
+                    if least <= limit:
+                        return self.after(STEPS, limit)
+        return roomy
 
     def after(self, steps: int, limit: int | None = None) -> int:
         """Taken after so many optimizer steps, the first ones of the run, on a card of `limit` bytes. Raises OutOfMemory."""
@@ -114,13 +130,27 @@ class Layout:
     def _loaded(self, limit: int | None = None) -> Allocator:
         spec, resident = self.job.spec, self.resident
         allocator = Allocator(expandable=spec.hardware.expandable_segments, limit=limit)
-        for _, tensor in self.model.network.tensors():
+        sizes: list[int] = []
+        for tensor in self._held:
             times = experts.trained(spec) if tensor.requires_grad and self.model.adapters else experts.on_gpu(spec)
-            if tensor.nbytes and tensor not in self.model.absent:
-                allocator.serve((tensor.nbytes,) * (tensor.copies * times), [])
-        beside = (*resident.encoders.values(), resident.ema, resident.buckets, overhead.cublas_workspace(self.job.gpu))
-        allocator.serve([nbytes for nbytes in beside if nbytes], [])
+            sizes += [tensor.nbytes] * (tensor.copies * times)
+        sizes += (*resident.encoders.values(), resident.ema, resident.buckets)
+        sizes += [overhead.cublas_workspace(self.job.gpu)] * overhead.CUBLAS_HANDLES
+        allocator.serve([nbytes for nbytes in sizes if nbytes], [])
         return allocator
+
+    @cached_property
+    def _held(self) -> tuple[Parameter, ...]:
+        """This rank's parameters and buffers."""
+        model = self.model
+        if not _is_fsdp2(self.job):
+            return model.tensors
+        buffers = (tensor for tensor in model.tensors if isinstance(tensor, Buffer))
+        return (*fsdp.shards(self.job, model, trained=False), *self._trained, *buffers)
+
+    @cached_property
+    def _trained(self) -> tuple[Parameter, ...]:
+        return fsdp.shards(self.job, self.model, trained=True) if _is_fsdp2(self.job) else self.model.trainable
 
     def _keep_states(self, allocator: Allocator) -> None:
         if self.job.spec.offload.optimizer:
@@ -129,7 +159,7 @@ class Layout:
 
     def _states(self) -> Iterator[int]:
         chosen, times = rule(self.job.spec.train.optimizer), experts.trained(self.job.spec)
-        for parameter in self.model.trainable:
+        for parameter in self._trained:
             sizes = list(state_sizes(chosen, parameter, "fp32" if self.states.master else None))
             master = [int(rounded(parameter.numel * BYTES["fp32"]))] if self.states.master else []
             for _ in range(parameter.copies * times):
@@ -141,7 +171,7 @@ class Layout:
         if self.states.master or not whole:
             sizes = [update] if update else []
         else:
-            sizes = [p.nbytes for p in self.model.trainable for _ in range(whole * p.copies)]
+            sizes = [p.nbytes for p in self._trained for _ in range(whole * p.copies)]
         blocks: list[Block] = []
         allocator.serve(sizes, blocks)
         _give_back(allocator, blocks)

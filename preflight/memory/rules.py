@@ -10,6 +10,7 @@ from preflight.memory import zero
 from preflight.memory.budget import Budget
 from preflight.memory.distillation import Role
 from preflight.memory.model import Model
+from preflight.memory.pixels import kept
 from preflight.memory.step import attention_kernel
 from preflight.spec import Spec
 from preflight.units import count, gib
@@ -31,7 +32,9 @@ WEIGHTS = {
     "dp": "whole, and copied to the other GPUs anew for each step",
     "ddp": "whole on each GPU",
     "fsdp": "each parameter is divided by rows between {ranks}, and a block's are gathered while it computes",
+    "fsdp whole": "each parameter is divided by rows between {ranks}, and all are gathered at once: no block is wrapped by itself",
     "fsdp 1": "each block's parameters are one flat one, divided between {ranks} and gathered while the block computes",
+    "fsdp 1 whole": "one flat parameter, divided between {ranks} and gathered at once: no block is wrapped by itself",
     "zero1": "whole on each GPU, what trains in one flat buffer",
     "zero2": "whole on each GPU, what trains in one flat buffer",
     "zero3": "each parameter is flattened and divided between {ranks}; those of at most {threshold:,} elements stay gathered",
@@ -52,7 +55,7 @@ BUCKETS = {
     "zero3": "a bucket of {bucket:,} elements that gradients are reduced in, and this GPU's part of them",
 }
 GRADIENTS = {
-    "fsdp": "reduced and divided as the weights are, block by block",
+    "fsdp": "reduced and divided as the weights are, {unit}",
     "zero1": "whole until the end of the backward pass, then this GPU's part",
     "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part kept",
     "zero3": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part kept",
@@ -61,6 +64,10 @@ ON_HOST = {
     "zero1": "whole until the end of the backward pass, then this GPU's part goes to the host",
     "zero2": "collected in a bucket of {bucket:,} elements, reduced when it is full, this GPU's part goes to the host",
 }
+
+
+#: Where checkpoints' inputs wait.
+AWAY = {False: "", True: ", the hidden states on the host", "saved": ", whatever checkpoints are given on the host"}
 
 
 def held(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
@@ -91,7 +98,9 @@ def _lines(job: Job, model: Model, budget: Budget) -> Iterator[Held]:
         yield Held(name, nbytes, "stays though latents are cached" if idle else "encodes every batch, so it stays")
     yield Held("ema", resident.ema, f"a copy of what trains{_in(spec.train.ema_dtype)}, on each GPU")
     yield Held("gathered", budget.gathered, _gathered(spec))
-    yield Held("activations", int(budget.activations) - budget.gathered, _activations(job, model, budget))
+    yield Held("pixels", int(budget.pixels), _pixels(spec))
+    beside = budget.gathered + int(budget.pixels)
+    yield Held("activations", int(budget.activations) - beside, _activations(job, model, budget))
 
 
 def _network(job: Job, model: Model) -> str:
@@ -135,27 +144,34 @@ def _gathered(spec: Spec) -> str:
     return "the block that computes and the one that is fetched from the host behind it"
 
 
+def _pixels(spec: Spec) -> str:
+    copies = " and ".join(f"{count(channels, 'channel')} in {dtype}" for dtype, channels in kept(spec.data).items())
+    return f"the batch that was encoded stays through the step: of each pixel {copies}"
+
+
 def _activations(job: Job, model: Model, budget: Budget) -> str:
     spec, stage = job.spec, model.stage
-    kept = "every saved tensor of the forward pass, and what the backward pass makes"
+    saved = "every saved tensor of the forward pass, and what the backward pass makes"
     if spec.train.checkpointing is not False:
-        kept = "one hidden state a checkpoint, and all of one block as it runs again"
-        kept += ", the hidden states on the host" if spec.offload.activations else ""
+        saved = "one hidden state a checkpoint, and all of one block as it runs again"
+        saved += AWAY[spec.offload.activations]
     if "num_attention_heads" in job.dims and attention_kernel(job) == "math":
-        kept += ", with a score for every pair of tokens, as the GPU has no fused attention for this dtype"
+        saved += ", with a score for every pair of tokens, as the GPU has no fused attention for this dtype"
     sequence = spec.parallel.sequence
     divided = f"; tokens are divided between {count(sequence, 'GPU')}" if sequence > 1 else ""
     if stage is not None:
-        kept = f"{kept}; {count(stage.in_flight, 'pass')} in flight, with what is exchanged with other stages"
+        saved = f"{saved}; {count(stage.in_flight, 'pass')} in flight, with what is exchanged with other stages"
     then = int(budget.step.activations)
     worst = f" ({gib(then)} at the step's worst moment)" if then < int(budget.activations) * NEARLY else ""
-    return f"{kept}, at their highest{worst}{divided}"
+    return f"{saved}, at their highest{worst}{divided}"
 
 
 def _written(spec: Spec) -> str:
-    """The strategy, FSDP 1 apart from FSDP 2."""
+    """The strategy, FSDP 1 apart from FSDP 2, and a network wrapped whole apart from one whose blocks are."""
     parallel = spec.parallel
-    return "fsdp 1" if parallel.strategy == "fsdp" and parallel.fsdp_version == 1 else parallel.strategy
+    if parallel.strategy != "fsdp":
+        return parallel.strategy
+    return "fsdp" + (" 1" if parallel.fsdp_version == 1 else "") + (" whole" if parallel.wrap == "whole" else "")
 
 
 def _in(dtype: str | None) -> str:
@@ -169,6 +185,7 @@ def _said(sentence: str, spec: Spec) -> str:
             parallel.shards if parallel.strategy == "fsdp" else parallel.gpus // parallel.tensor // parallel.pipeline, "GPU"
         ),
         ranks_=parallel.gpus // parallel.tensor // parallel.pipeline,
+        unit="all at once" if parallel.wrap == "whole" else "block by block",
         threshold=settings.param_persistence_threshold,
         bucket=settings.reduce_bucket_size,
     )

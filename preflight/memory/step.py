@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from preflight.finding import ConfigError, Finding
 from preflight.job import Job
+from preflight.memory import pixels, rows
 from preflight.memory.known import known, walk_key
 from preflight.memory.model import Model, sensible_dims
 from preflight.memory.sharding import during_step
@@ -26,13 +27,15 @@ from preflight.tape.trace import Recorder
 class Step:
     """Bytes beyond the resident ones. `left` is what is live after the backward pass: the gradients; `away` went to the host.
 
-    Of a single shape `recorder` knows the order of it all, and `flops` are the operations.
+    `pixels` are those of the batch, which are there from the beginning to the very end and in both passes' figures. Of a single
+    shape `recorder` knows the order of it all, and `flops` are the operations.
     """
 
     forward: Part
     backward: Part
     left: Size
     away: Size = 0
+    pixels: Size = 0
     recorder: Recorder | None = None
     flops: Flops | None = None
 
@@ -61,17 +64,20 @@ def _taped(job: Job, model: Model, shape: Shape, flops: Flops | None) -> Step:
 
 def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
     meter, precision, train = tape.meter, job.spec.precision, job.spec.train
-    if train.accumulation > 1 or train.zero_grad == "before-backward":
+    several = train.accumulation > 1 or train.passes > 1
+    if several or train.zero_grad == "before-backward":
         tape.parallel.keep_gradients(tape, model.trainable)
     meter.part("forward")
+    batch = pixels.keep(tape, job.spec.data, shape)
     with sensible_dims(job), tape.autocasting(precision.autocast):
-        loss = model.network.loss(tape, shape, _dtype(job))
+        rows.look_ahead(train, model, tape, shape, _dtype(job))
+        loss = model.network.loss(tape, rows.trained(train, shape), _dtype(job))
     saved = meter.live - meter.gradients
-    if train.accumulation == 1:
+    if not several:
         tape.parallel.drop_gradients(model.trainable)
     meter.part("backward")
     backward(loss)
-    del loss
+    del loss, batch
     meter.part("end")
     left = meter.live
     tape.parallel.drop_gradients(model.trainable)
@@ -83,7 +89,8 @@ def _walk(job: Job, model: Model, tape: Tape, shape: Shape) -> Step:
             for p in (forward, back)
         )
     recorder = meter if isinstance(meter, Recorder) else None
-    return Step(forward=forward, backward=back, left=left, away=tape.away, recorder=recorder, flops=tape.flops)
+    held = pixels.kept_bytes(job.spec.data, shape)
+    return Step(forward=forward, backward=back, left=left, away=tape.away, pixels=held, recorder=recorder, flops=tape.flops)
 
 
 def _others(stage: Stage, parallel: Parallel, saved: Size) -> Size:
@@ -122,7 +129,8 @@ def _tape(job: Job, model: Model, shape: Shape, make: type[Meter] = Meter) -> Ta
     if model.stage is not None:
         tape.parallel = Staged(model.network, tape.parallel)
     tape.attention_dtype, tape.norms = job.spec.precision.attention, job.spec.precision.norms
-    tape.sends_inputs_away, tape.use_reentrant = job.spec.offload.activations, job.spec.train.use_reentrant
+    away, tape.use_reentrant = job.spec.offload.activations, job.spec.train.use_reentrant
+    tape.sends_inputs_away, tape.sends_every_input = away is not False, away == "saved"
     model.network.bind(tape)
     return tape
 

@@ -187,7 +187,9 @@ def _gathered(job: Job, model: Model, settings: Settings) -> int:
 
     Those that are used again within `max_reuse_distance` elements stay (partitioned_param_coordinator.py:
     __params_to_release): going back from the end of the forward pass, each is met once more, and once more again where a checkpoint
-    runs it twice. What is prefetched lies in one buffer until the whole of it has been copied out (AllGatherCoalescedHandle.wait).
+    runs it twice. Every module that is reached fetches a bucket further ahead, until `max_live_parameters` are there
+    (fetch_sub_module); what was fetched last lies in one buffer until the whole of it has been copied out
+    (AllGatherCoalescedHandle.wait).
     """
     others = [p for p in model.parameters if p.numel > settings.param_persistence_threshold]
     elements = sum(p.numel * p.copies for p in others)
@@ -196,7 +198,9 @@ def _gathered(job: Job, model: Model, settings: Settings) -> int:
     meetings = 3 if job.spec.train.checkpointing else 2
     module = max(p.numel for p in others)
     ahead = min(settings.prefetch_bucket_size, settings.max_live_parameters, elements)
-    live = min(elements, max(settings.max_reuse_distance // meetings, module) + ahead) + ahead
+    kept = max(settings.max_reuse_distance // meetings, module) + ahead
+    live = min(elements, max(kept, settings.max_live_parameters) if ahead else kept)
+    live += ahead if live < elements else 0  # everything is there: nothing more is fetched
     return int(rounded(_size(others) * live // elements))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from preflight.networks.basicsr_common import conv3, split
@@ -41,7 +42,7 @@ class SecondOrderDeformableAlignment(Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         self.weight, self.bias = Parameter((outputs, inputs, 3, 3)), Parameter((outputs,))
         widths = (3 * outputs + 4, outputs, outputs, outputs, 27 * GROUPS)
-        self.conv_offset = [conv3(before, after) for before, after in zip(widths[:-1], widths[1:], strict=True)]
+        self.conv_offset = [conv3(before, after) for before, after in pairwise(widths)]
 
     def forward(self, x: Tensor, extra_feat: Tensor, flow_1: Tensor, flow_2: Tensor) -> Tensor:
         extra_feat = cat([extra_feat, flow_1, flow_2], 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from preflight.networks.network import Network, NotModelled, Shape
@@ -102,7 +101,8 @@ class Restoration(Network):
             raise NotModelled(f"the pixel loss {asked['pixel_opt']!r} is not modelled, only {', '.join(LOSSES)}")
         if asked["reduction"] not in REDUCTIONS:
             raise NotModelled(f"the reduction {asked['reduction']!r} of the pixel loss is not modelled, only mean and sum")
-        self.pixel_loss = partial(LOSSES[asked["pixel_opt"]], reduce=REDUCTIONS[asked["reduction"]])
+        loss, reduce = LOSSES[asked["pixel_opt"]], REDUCTIONS[asked["reduction"]]
+        self.pixel_loss: Callable[[Tensor, Tensor], Tensor] = lambda output, target: loss(output, target, reduce)
 
     @staticmethod
     def pixel_step(dims: Mapping[str, Any]) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from preflight.networks.basicsr_common import TRAINING, Restoration, l1_loss
-from preflight.networks.basicsr_ldl import LocallyDiscriminative
 from preflight.networks.basicsr_discriminators import discriminator
+from preflight.networks.basicsr_ldl import LocallyDiscriminative
 from preflight.networks.network import NotModelled, Shape
 from preflight.networks.vgg import Normalized, Vgg
 from preflight.tape.backward import backward

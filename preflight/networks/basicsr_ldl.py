@@ -84,4 +84,3 @@ def _windows_backward(call: Call, grad: Tensor | None) -> Grads:
     whole = tape.empty((batch, channels, tall, wide), grad.dtype)
     del rows
     return (whole,)
-

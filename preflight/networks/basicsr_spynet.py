@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from preflight.networks.diffsr_common import interpolate
 from preflight.tape.activation import relu
 from preflight.tape.inplace import scale
@@ -41,9 +43,7 @@ def channels_last(flow: Tensor) -> Tensor:
 class BasicModule(Module):
     def __init__(self) -> None:
         widths = (8, 32, 64, 32, 16, 2)
-        self.basic_module = [
-            Conv(inputs, outputs, (7, 7), padding=3) for inputs, outputs in zip(widths[:-1], widths[1:], strict=True)
-        ]
+        self.basic_module = [Conv(inputs, outputs, (7, 7), padding=3) for inputs, outputs in pairwise(widths)]
 
     def forward(self, x: Tensor) -> Tensor:
         for conv in self.basic_module[:-1]:

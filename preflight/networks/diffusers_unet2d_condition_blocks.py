@@ -38,6 +38,7 @@ class CrossAttention(Module):
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
         hidden = attention(query, key, value)
         hidden = hidden.view(batch, tokens, dim)
+        hidden = hidden.to(query.dtype)
         hidden = self.to_out[0](hidden)
         return hidden / 1.0
 

@@ -12,8 +12,8 @@ from preflight.networks.network import Network, NotModelled, Shape
 from preflight.tape.activation import gelu, silu
 from preflight.tape.attention import attention
 from preflight.tape.loss import mse_loss
-from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
 from preflight.tape.meter import Size
+from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
 from preflight.tape.sequence import gathered, joint_attention, share
 from preflight.tape.shaping import cat, chunk, narrow, sum_over
 from preflight.tape.slicing import cat_tokens, slice_tokens
@@ -75,8 +75,8 @@ class JointAttention(Module):
         """As FastVideo has it (fastvideo/models/dits/hunyuanvideo.py): tokens of the video are shared, the text is whole."""
         video: list[Tensor] = list(found)
         if self.single:
-            text = [slice_tokens(x, context.shape[1]) for x in video]
-            video = [slice_tokens(x, tokens) for x in video]
+            text: list[Tensor] = [slice_tokens(x, context.shape[1]) for x in video]
+            video = [slice_tokens(x, tokens) for x in found]
         else:
             text = [self._heads(to(context)) for to in (self.add_q_proj, self.add_k_proj, self.add_v_proj)]
             text[0] = self.norm_added_q(text[0])

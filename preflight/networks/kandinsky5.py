@@ -1,7 +1,7 @@
 """Kandinsky 5's video transformers (bghira/SimpleTuner helpers/models/kandinsky5_video/transformer_kandinsky5.py, commit bc8e6ab).
 
-diffusers' transformer_kandinsky.py differs in that its embedding of time and its modulation heed the autocast. Attention is full, as
-of clips of five seconds; the longer ones' sparse attention is not modelled.
+diffusers' transformer_kandinsky.py differs in that its embedding of time and its modulation heed the autocast. Attention is full,
+as of clips of five seconds; the longer ones' sparse attention is not modelled.
 """
 
 from __future__ import annotations

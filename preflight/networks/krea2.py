@@ -1,7 +1,7 @@
 """Krea 2's transformer as the authors' code and its ports have it (kohya-ss/musubi-tuner src/musubi_tuner/krea2/krea2_mmdit.py).
 
-`dims` are those of diffusers' Krea2Transformer2DModel. Every token of the text is taken to be valid, so that attention runs without a
-mask, on the tokens before those that pad the sequence to a multiple of 256.
+`dims` are those of diffusers' Krea2Transformer2DModel. Every token of the text is taken to be valid, so that attention runs without
+a mask, on the tokens before those that pad the sequence to a multiple of 256.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ MULTIPLE = 256  # of the tokens of a sequence
 
 
 class RMSNorm(Module):
-    """A weight around zero; everything in float32."""
+    """A weight around zero; everything in float32. Heads before their tokens (`apart`) come out one after the other, as a copy."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, apart: bool = False) -> None:
         self.scale = Parameter((width,))
+        self.apart = apart
 
     def forward(self, x: Tensor) -> Tensor:
         wide, dtype = x.float(), x.dtype
         wide = rms_norm(wide, self.scale.float() + 1.0)
+        if self.apart:
+            wide = wide.contiguous()
         return wide.to(dtype)
 
 
@@ -65,7 +68,10 @@ class SwiGLU(Module):
 
 class QKNorm(Module):
     def __init__(self, width: int) -> None:
-        self.qnorm, self.knorm = RMSNorm(width), RMSNorm(width)
+        self.qnorm, self.knorm = RMSNorm(width, apart=True), RMSNorm(width, apart=True)
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        return self.qnorm(query), self.knorm(key)
 
 
 class Attention(Module):
@@ -81,7 +87,7 @@ class Attention(Module):
     def forward(self, x: Tensor, freqs: Tensor | None = None, valid: Size | None = None) -> Tensor:
         query, key, value, gate = self.wq(x), self.wk(x), self.wv(x), self.gate(x)
         query, key, value = self._heads(query, self.heads), self._heads(key, self.key_heads), self._heads(value, self.key_heads)
-        query, key = self.qknorm.qnorm(query), self.qknorm.knorm(key)
+        query, key = self.qknorm(query, key)
         if freqs is not None:
             query, key = _rotated(query, key, freqs)
         out = _attended(query, key, value, valid)
@@ -119,7 +125,7 @@ def _attended(query: Tensor, key: Tensor, value: Tensor, valid: Size | None) -> 
         value = _repeated(value, heads)
     out = attention(query, key, value)
     del query, key, value
-    out = out.view(batch, out.shape[2], heads * width)
+    out = out.contiguous().view(batch, out.shape[2], heads * width)
     return out if valid is None else pad(out, batch, tokens, heads * width)
 
 

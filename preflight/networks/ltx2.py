@@ -16,6 +16,7 @@ from preflight.tape.activation import silu
 from preflight.tape.loss import mse_loss
 from preflight.tape.meter import Size
 from preflight.tape.module import Blocks, Checkpointing, LayerNorm, Linear, Module
+from preflight.tape.sequence import gathered, share
 from preflight.tape.shaping import narrow
 from preflight.tape.tensor import Parameter, Tape, Tensor
 
@@ -69,6 +70,8 @@ class AdaLayerNormSingle(Module):
 
 
 class LTX2(Network):
+    divides_sequence = True  # as SimpleTuner has it: both streams are cut as they come in, texts stay whole
+
     def __init__(self, dims: Mapping[str, Any], checkpointing: Checkpointing, *, extend: bool = True) -> None:
         dims = {**DEFAULTS, **dims}
         check_modelled(dims, MODELLED, "LTX2VideoTransformer3DModel")
@@ -120,18 +123,19 @@ class LTX2(Network):
         audio_tokens = (shape.frames * self.audio_rate + FPS // 2) // FPS
         widths = (self.text_dim, self.text_dim) if self.projects_text else (self.video.text_dim, self.audio.text_dim)
         out, audio_out = self(
-            tape.empty((batch, tokens, self.inputs), dtype),
-            tape.empty((batch, audio_tokens, self.audio_inputs), dtype),
+            tape.empty((batch, share(tokens, shape.sequence), self.inputs), dtype),
+            tape.empty((batch, share(audio_tokens, shape.sequence), self.audio_inputs), dtype),
             tape.empty((batch, texts, widths[0]), dtype),
             tape.empty((batch, texts, widths[1]), dtype),
         )
+        out, audio_out = gathered(out, shape.sequence), gathered(audio_out, shape.sequence)
         loss = mse_loss(out.float(), tape.empty(out.shape, "fp32"))
         return loss + mse_loss(audio_out.float(), tape.empty(audio_out.shape, "fp32"))
 
     def forward(self, hidden: Tensor, audio: Tensor, text: Tensor, audio_text: Tensor) -> tuple[Tensor, Tensor]:
         tape, (batch, tokens, _), (_, audio_tokens, _) = hidden.tape, hidden.shape, audio.shape
         masks = [tape.empty((batch, 1, text.shape[1]), hidden.dtype) for _ in range(2)]
-        coords = tape.empty((batch, 3, tokens, 2), "fp32")
+        coords = tape.empty((batch, 3, tokens * tape.sharing.ranks, 2), "fp32")
         rotary, cross_rotary = self._rope(tape, batch, tokens, self.video.width), self._rope(tape, batch, tokens, self.audio.width)
         audio_rotary = self._rope(tape, batch, audio_tokens, self.audio.width)
         audio_cross_rotary = self._rope(tape, batch, audio_tokens, self.audio.width)
@@ -172,8 +176,10 @@ class LTX2(Network):
         return output, self.audio_proj_out(_modulated(audio, self.audio_scale_shift_table, audio_embedded))
 
     def _rope(self, tape: Tape, batch: Size, tokens: Size, width: int) -> Rotary:
-        shape = (batch, self.video.heads, tokens, width // 2)
-        return tape.empty(shape, "fp32"), tape.empty(shape, "fp32")
+        whole = (batch, self.video.heads, tokens * tape.sharing.ranks, width // 2)
+        made = tape.empty(whole, "fp32"), tape.empty(whole, "fp32")
+        part = (batch, self.video.heads, tokens, width // 2)
+        return made[0].view(*part), made[1].view(*part)
 
 
 def _modulated(x: Tensor, table: Parameter, embedded: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from preflight.networks.common import Dropout, FeedForward
 from preflight.networks.ltx_video import rms_norm
 from preflight.tape.activation import sigmoid
-from preflight.tape.attention import attention
 from preflight.tape.inplace import addcmul
 from preflight.tape.module import Linear, Module, RMSNorm
+from preflight.tape.sequence import attended, shared_attention
 from preflight.tape.shaping import narrow, unbind
 from preflight.tape.tensor import Parameter, Tensor
 
@@ -66,6 +66,7 @@ class Attention(Module):
         if mask is not None:
             batch, _, tokens = mask.shape
             mask = mask.tape.empty((batch, self.heads, 1, tokens), mask.dtype)  # repeated for every head
+        alone = context is None  # what SimpleTuner exchanges; elsewhere a part of one stream sees a part of the other
         if context is None:
             context = hidden
         logits = self.to_gate_logits(hidden) if self.to_gate_logits is not None else None
@@ -81,8 +82,8 @@ class Attention(Module):
             query = apply_split_rotary_emb(query, query_rotary)
             key = apply_split_rotary_emb(key, key_rotary if key_rotary is not None else query_rotary)
         query, key, value = self._heads(query), self._heads(key), self._heads(value)
-        hidden = attention(query, key, value, mask)
-        batch, heads, tokens, width = hidden.shape
+        hidden = shared_attention(query, key, value, mask) if alone else attended(query, key, value, mask)
+        batch, tokens, heads, width = hidden.shape
         hidden = hidden.view(batch, tokens, heads * width).to(query.dtype)
         if logits is not None:
             gates = sigmoid(logits) * 2.0
@@ -92,7 +93,7 @@ class Attention(Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, tokens, dim = x.shape
-        return x.view(batch, self.heads, tokens, dim // self.heads)
+        return x.view(batch, tokens, self.heads, dim // self.heads)
 
 
 def mod_params(table: Tensor, temb: Tensor) -> tuple[Tensor, ...]:

@@ -224,7 +224,10 @@ class QwenImage(Network):
         if ranks > 1:  # views: a part of the tokens, at the first block
             image_tokens, text_tokens = share(image_tokens, ranks), share(text_tokens, ranks)
             hidden, text = (narrow(x, x.shape[0], n, x.shape[2]) for x, n in ((hidden, image_tokens), (text, text_tokens)))
-            freqs = tuple(Tensor(tape, (1, n, self.half), x.dtype, x.storage) for x, n in zip(freqs, (image_tokens, text_tokens), strict=True))
+            freqs = (
+                Tensor(tape, (1, image_tokens, self.half), "complex64", freqs[0].storage),
+                Tensor(tape, (1, text_tokens, self.half), "complex64", freqs[1].storage),
+            )
             mask = Tensor(tape, (mask.shape[0], text_tokens), mask.dtype, mask.storage)
         for block in self.transformer_blocks.walk(tape):
             hidden, text = block(hidden, text, mask, temb, freqs)

@@ -197,7 +197,6 @@ class WanModel(Network):
 
     def forward(self, latents: Tensor, context: Tensor, y: Tensor | None, image: Tensor | None) -> Tensor:
         """model_fn_wan_video."""
-        latents.tape.sends_every_input = True  # gradient_checkpoint.py: save_on_cpu around each block's checkpoint
         tape, (batch, _, *size) = latents.tape, latents.shape
         frames, height, width = (n // p for n, p in zip(size, self.patch, strict=True))
         tokens = frames * height * width

@@ -1,7 +1,8 @@
 """Wan as FastVideo runs it (hao-ai-lab/FastVideo fastvideo/models/dits/wanvideo.py and causal_wanvideo.py), under autocast.
 
 The dimension `causal` makes it the network of frames in chunks that see no later ones, through FlexAttention; `teacher_forcing`
-puts the clean frames before the noisy ones, so that twice the tokens run. Sizes within a chunk change no memory.
+puts the clean frames before the noisy ones, so that twice the tokens run. Sizes within a chunk change no memory. `sparse` is the
+attention that leaves out most of it: vsa or sla, of which `sparsity` of vsa changes operations alone.
 """
 
 from __future__ import annotations
@@ -12,18 +13,15 @@ from typing import Any
 
 from preflight.networks.common import FeedForward, TextProjection, TimestepEmbedding, timesteps
 from preflight.networks.network import Network, NotModelled, Shape
-from preflight.networks.wan_musubi import WanRMSNorm
+from preflight.networks.wan_fastvideo_attention import SPARSE, TILE, CausalSelfAttention, CrossAttention, SelfAttention, Tiles
 from preflight.tape.activation import silu
-from preflight.tape.attention import attention
-from preflight.tape.flops import multiplied
 from preflight.tape.loss import mse_loss
 from preflight.tape.meter import Size
 from preflight.tape.module import Blocks, Checkpointing, Conv, LayerNorm, Linear, Module
 from preflight.tape.normalization import layer_norm
-from preflight.tape.shaping import assign, cat, chunk, exchange, narrow, pad, stack, unbind
-from preflight.tape.tensor import Call, Grads, Parameter, Tape, Tensor
+from preflight.tape.shaping import cat, chunk, narrow
+from preflight.tape.tensor import Parameter, Tape, Tensor
 
-TILE = 128  # causal_wanvideo.py: tokens are filled up to whole tiles of FlexAttention
 MASKS = 7  # create_block_mask without compile: the comparisons of _prepare_teacher_forcing_mask that stand at its last line
 MASKS_BLOCKWISE = 3  # the same of _prepare_blockwise_causal_attn_mask
 
@@ -37,78 +35,25 @@ class FP32LayerNorm(LayerNorm):
         return layer_norm(x.float(), weight, bias).to(x.dtype)
 
 
-class CrossAttention(Module):
-    def __init__(self, dim: int, heads: int) -> None:
-        self.heads = heads
-        self.to_q, self.to_k, self.to_v = Linear(dim, dim), Linear(dim, dim), Linear(dim, dim)
-        self.to_out = [Linear(dim, dim)]
-        self.norm_q, self.norm_k = WanRMSNorm(dim), WanRMSNorm(dim)
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        query = _heads(self.norm_q(self.to_q(x)), self.heads)
-        key = _heads(self.norm_k(self.to_k(context)), self.heads)
-        value = _heads(self.to_v(context), self.heads)
-        x = _attend(query, key, value)
-        return self.to_out[0](_merged(x))
-
-
-class SelfAttention(CrossAttention):
-    """Its layers are the block's own there; names are as in diffusers."""
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        query, key, value = self.to_q(x), self.to_k(x), self.to_v(x)
-        query = self.norm_q(query)
-        key = self.norm_k(key)
-        query, key, value = (_heads(part, self.heads) for part in (query, key, value))
-        attended = self.attend(query, key, value, cos, sin)
-        return self.to_out[0](_merged(attended))
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """attention/layer.py: DistributedAttention. All three lie in one tensor, of which two parts are rotated in place."""
-        batch, tokens, heads, width = query.shape
-        ranks = query.tape.sharing.ranks
-        qkv = cat([query, key, value], 0)
-        if ranks > 1:
-            qkv = exchange(qkv, 3 * batch, tokens * ranks, heads // ranks, width)
-        both = (2 * batch, *qkv.shape[1:])
-        assign(qkv, both, rotate(narrow(qkv, *both), cos, sin))
-        query, key, value = chunk(qkv, 3, 0)
-        out = _attend(query, key, value)
-        out = pad(out, *out.shape)  # constant_pad_nd by nothing: a clone
-        return exchange(out, batch, tokens, heads, width) if ranks > 1 else out
-
-
-class CausalSelfAttention(SelfAttention):
-    """causal_wanvideo.py: CausalWanSelfAttention without a cache."""
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        batch, tokens, heads, width = query.shape
-        roped_query = rotate(query, cos, sin)
-        roped_key = rotate(key, cos, sin)
-        padded = -(-tokens // TILE) * TILE
-        rest = query.tape.empty((batch, padded - tokens, heads, width), value.dtype)
-        padded_query, padded_key, padded_value = (cat([part, rest], 1) for part in (roped_query, roped_key, value))
-        out = flex_attention(padded_query, padded_key, padded_value)
-        return narrow(out, batch, tokens, heads, width)
-
-
 class Block(Module):
-    """WanTransformerBlock."""
+    """WanTransformerBlock, and WanTransformerBlock_VSA."""
 
-    def __init__(self, dim: int, ffn_dim: int, heads: int) -> None:
+    def __init__(self, dim: int, ffn_dim: int, heads: int, sparse: str | None, kept: int) -> None:
         self.norm1 = FP32LayerNorm(dim, affine=False)
-        self.attn1 = SelfAttention(dim, heads)
+        self.attn1 = SPARSE[sparse](dim, heads) if sparse is not None else SelfAttention(dim, heads)
+        if sparse == "vsa":
+            self.attn1.kept = kept
         self.norm2 = FP32LayerNorm(dim)  # of self_attn_residual_norm
         self.attn2 = CrossAttention(dim, heads)
         self.norm3 = FP32LayerNorm(dim, affine=False)  # of cross_attn_residual_norm
         self.ffn = FeedForward(dim, ffn_dim)
         self.scale_shift_table = Parameter((1, 6, dim))
 
-    def forward(self, hidden: Tensor, context: Tensor, temb: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, context: Tensor, temb: Tensor, cos: Tensor, sin: Tensor, tiles: Tiles) -> Tensor:
         dtype = hidden.dtype
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = chunk(self.scale_shift_table + temb.float(), 6, 1)
         normed = (self.norm1(hidden.float()) * (1 + scale) + shift).to(dtype)
-        attended = self.attn1(normed, cos, sin)
+        attended, held = self.attn1(normed, cos, sin, tiles)
 
         null = hidden.tape.empty((1,), "fp32")
         hidden = hidden + attended * gate
@@ -122,7 +67,9 @@ class Block(Module):
 
         fed = self.ffn(normed)
         hidden = hidden + fed * ffn_gate
-        return hidden.to(dtype)
+        hidden = hidden.to(dtype)
+        del held
+        return hidden
 
 
 class CausalBlock(Module):
@@ -143,7 +90,7 @@ class CausalBlock(Module):
         e = self.scale_shift_table + temb
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = chunk(e, 6, 2)
         normed = (self.norm1(hidden).view(*by_frame) * (1 + scale) + shift).view(batch, tokens, dim)
-        attended = self.attn1(normed, cos, sin)
+        attended, held = self.attn1(normed, cos, sin, None)
 
         null = hidden.tape.empty((1,), "fp32")
         hidden = hidden + (attended.view(*by_frame) * gate).view(batch, tokens, dim)
@@ -155,7 +102,9 @@ class CausalBlock(Module):
         normed = (self.norm3(hidden).view(*by_frame) * (1 + ffn_scale) + ffn_shift).view(batch, tokens, dim)
 
         fed = self.ffn(normed)
-        return hidden + (fed.view(*by_frame) * ffn_gate).view(batch, tokens, dim)
+        hidden = hidden + (fed.view(*by_frame) * ffn_gate).view(batch, tokens, dim)
+        del held
+        return hidden
 
 
 class ConditionEmbedder(Module):
@@ -186,8 +135,17 @@ class Wan(Network):
         self.causal, self.teacher_forcing = bool(dims.get("causal")), bool(dims.get("teacher_forcing"))
         self.patch_embedding = Conv(self.inputs, dim, self.patch, stride=self.patch)
         self.condition_embedder = ConditionEmbedder(dim, dims["freq_dim"], self.text_dim)
-        block: type[Module] = CausalBlock if self.causal else Block
-        self.blocks = Blocks(dims["num_layers"], lambda _: block(dim, dims["ffn_dim"], self.heads), checkpointing, extend=extend)
+        sparse = dims.get("sparse")
+        if sparse is not None and (sparse not in SPARSE or self.causal):
+            raise NotModelled(f"attention {sparse!r} of FastVideo's Wan is not modelled")
+
+        kept = round(100 * (1 - dims.get("sparsity", 0)))
+
+        def block(_: int) -> Module:
+            inner = dims["ffn_dim"]
+            return CausalBlock(dim, inner, self.heads) if self.causal else Block(dim, inner, self.heads, sparse, kept)
+
+        self.blocks = Blocks(dims["num_layers"], block, checkpointing, extend=extend)
         self.norm_out = LayerNorm(dim, affine=False) if self.causal else FP32LayerNorm(dim, affine=False)
         self.proj_out = Linear(dim, self.outputs * prod(self.patch))
         self.scale_shift_table = Parameter((1, 2, dim))
@@ -229,7 +187,7 @@ class Wan(Network):
         temb, projected, text = self.condition_embedder(tape, batch, text)
         projected = projected.view(batch, 6, dim)
         for block in self.blocks.walk(tape):
-            hidden = block(hidden, text, projected, cos, sin)
+            hidden = block(hidden, text, projected, cos, sin, (frames, height, width))
         shift, scale = chunk(self.scale_shift_table + temb.view(batch, 1, dim), 2, 1)
         normed = self.norm_out(hidden).float()
         hidden = (normed * (1 + scale) + shift).to(hidden.dtype)
@@ -249,13 +207,17 @@ class Wan(Network):
         dim = hidden.shape[2]
         temb, projected, context = self.condition_embedder(tape, batch * frames, text)
         projected = projected.view(batch, frames, 6, dim)
+        rotary = (cos, sin)
+        clean_tokens = projected_clean = None
         if clean is not None:
-            hidden = cat([self._tokens(clean), hidden], 1)
+            clean_tokens = self._tokens(clean)
+            hidden = cat([clean_tokens, hidden], 1)
             _, projected_clean, _ = self.condition_embedder(tape, batch * frames, text)
-            projected = cat([projected_clean.view(batch, frames, 6, dim), projected], 1)
-            cos, sin = cat([cos, cos], 0), cat([sin, sin], 0)
+            projected_clean = projected_clean.view(batch, frames, 6, dim)
+            projected = cat([projected_clean, projected], 1)
+            rotary = (cat([cos, cos], 0), cat([sin, sin], 0))
         for block in self.blocks.walk(tape):
-            hidden = block(hidden, context, projected, cos, sin)
+            hidden = block(hidden, context, projected, *rotary)
         if clean is not None:
             hidden = narrow(hidden, batch, tokens, dim)
         shift, scale = chunk(self.scale_shift_table + temb.view(batch, frames, 1, dim), 2, 2)
@@ -263,6 +225,7 @@ class Wan(Network):
         hidden = (normed * (1 + scale) + shift).view(batch, tokens, dim)
         del normed
         hidden = self.proj_out(hidden)
+        del clean_tokens, projected_clean
         return hidden.view(batch, self.outputs, *size).contiguous()
 
     def _tokens(self, latents: Tensor) -> Tensor:
@@ -275,57 +238,6 @@ class Wan(Network):
 
     def _grid(self, *size: Size) -> tuple[Size, ...]:
         return tuple(n // p for n, p in zip(size, self.patch, strict=True))
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """layers/rotary_embedding.py: _apply_rotary_emb, of pairs."""
-    batch, tokens, heads, width = x.shape
-    x1, x2 = unbind(x.view(batch, tokens, heads, width // 2, 2), -1)
-    first = (x1.float() * cos - x2.float() * sin).type_as(x)
-    second = (x2.float() * cos + x1.float() * sin).type_as(x)
-    return stack([first, second]).view(batch, tokens, heads, width)
-
-
-def flex_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Compiled torch.nn.attention.flex_attention of x (B, tokens, heads, width), whose order its result takes.
-
-    Keeps its inputs, its result and a float32 per head and token; the backward pass sums the result's products with its gradient in
-    as many (torch/_higher_order_ops/flex_attention.py: FlexAttentionAutogradOp).
-    """
-    batch, tokens, heads, _ = query.shape
-    rows = (((batch, heads, tokens), "fp32"),)
-    inputs = (query, key, value)
-    out = query.tape.compute(inputs, _flex_backward, query.shape, query.dtype, saved=inputs, keeps_result=True, rows=rows)
-    multiplied(query.tape, (batch, heads, tokens, query.shape[3]), (tokens,), products=2)
-    return out
-
-
-def _flex_backward(call: Call, grad: Tensor | None) -> Grads:
-    assert grad is not None
-    query = call.saved[0]
-    batch, tokens, heads, width = query.shape
-    delta = grad.tape.empty((batch, heads, tokens), "fp32")
-    multiplied(grad.tape, (batch, heads, tokens, width), (tokens,), products=5, backward=True)
-    grads = tuple(grad.tape.empty(x.shape, x.dtype) for x in call.saved[:3])
-    del delta
-    return grads
-
-
-def _heads(x: Tensor, heads: int) -> Tensor:
-    batch, tokens, dim = x.shape
-    return x.view(batch, tokens, heads, dim // heads)
-
-
-def _merged(x: Tensor) -> Tensor:
-    batch, tokens, heads, width = x.shape
-    return x.view(batch, tokens, heads * width)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """FlashAttention's own package, or torch's: both keep the same."""
-    query, key, value = (x.view(x.shape[0], x.shape[2], x.shape[1], x.shape[3]) for x in (query, key, value))
-    out = attention(query, key, value)
-    return out.view(out.shape[0], out.shape[2], out.shape[1], out.shape[3])
 
 
 NETWORK = Wan

@@ -41,10 +41,13 @@ def step_flops(job: Job, model: Model) -> StepFlops:
     encoders = sum(flops for flops in found.values() if flops is not None)
     times, distillation = job.spec.train.accumulation, job.spec.train.distillation
     others = [name for name in (distillation.teacher, distillation.critic) if name] if distillation is not None else []
+    train = job.spec.train
+    passes, looked = train.passes, train.ahead  # the walk has one pass of the rows that train, after those that are looked at
+    forward = int(counter.forward) * (train.rows * passes + looked) // (train.rows + looked)
     return StepFlops(
-        forward=int(counter.forward) * times,
-        backward=int(counter.backward) * times,
-        recomputed=int(counter.recomputed) * times,
+        forward=forward * times,
+        backward=int(counter.backward) * passes * times,
+        recomputed=int(counter.recomputed) * passes * times,
         encoders=encoders * times,
         uncounted=(*others, *(name for name, flops in found.items() if flops is None)),
     )

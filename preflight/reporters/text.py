@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from preflight.finding import Finding, Severity
-from preflight.report import COMPONENTS, HostMemory, Memory, Reduction, Report, Result, Verdict
+from preflight.report import COMPONENTS, HostMemory, HostPhase, Memory, Reduction, Report, Result, Verdict
 from preflight.reporters import PLAIN, Style
 from preflight.units import GIB, gib
 
@@ -122,21 +122,27 @@ def _facts(memory: Memory, style: Style) -> Iterator[Line]:
             (f"{limit}: {'broken' if broken else 'kept'}", "red" if broken else ""),
         )
     if memory.host is not None and (style.verbose or memory.host.peak_bytes >= GIB):
-        yield _host(memory.host, style)
+        yield from _host(memory.host, style)
     if style.tolerance is not None:
         yield ((f"  tolerance   ± {100 * style.tolerance:g} %, already kept free of what is usable", ""),)
 
 
-def _host(host: HostMemory, style: Style) -> Line:
-    """What the busiest node holds, the largest parts first."""
+def _host(host: HostMemory, style: Style) -> Iterator[Line]:
+    """What the busiest node holds in the phase that holds most there, the largest parts first; verbosely, in every phase."""
     limit = f" of {gib(host.capacity_bytes)}" if host.capacity_bytes is not None else ""
-    over = host.capacity_bytes is not None and host.peak_bytes > host.capacity_bytes
-    parts = sorted(host.parts.items(), key=lambda part: -part[1])[: None if style.verbose else HOST_PARTS]
-    said = f": {' · '.join(f'{name} {gib(size)}' for name, size in parts)}" if parts else ""
-    left = f" · {len(host.parts) - len(parts)} more" if len(host.parts) > len(parts) else ""
-    pinned = f"; {gib(host.pinned_bytes)} page-locked" if host.pinned_bytes and style.verbose else ""
-    need = f"{gib(host.peak_bytes)}{limit} a node ({host.peak_phase})"
-    return ((f"  host        {need}{said}{left}{pinned}", "yellow" if over else ""),)
+    shown = sorted(host.phases, key=lambda phase: phase.name != host.peak_phase)[: None if style.verbose else 1]
+    for number, phase in enumerate(shown):
+        over = host.capacity_bytes is not None and phase.bytes > host.capacity_bytes
+        need = f"{gib(phase.bytes)}{'' if number else limit} a node ({phase.name})"
+        yield ((f"  {'' if number else 'host':<11} {need}{_parts(phase, style)}", "yellow" if over else ""),)
+
+
+def _parts(phase: HostPhase, style: Style) -> str:
+    found = sorted(((name, size) for name, size in phase.parts.items() if size), key=lambda part: -part[1])
+    named = found if style.verbose else found[:HOST_PARTS]
+    said = f": {' · '.join(f'{name} {gib(size)}' for name, size in named)}" if named else ""
+    left = f" · {len(found) - len(named)} more" if len(found) > len(named) else ""
+    return said + left + (f"; {gib(phase.pinned_bytes)} page-locked" if phase.pinned_bytes and style.verbose else "")
 
 
 def _finding(config: str, finding: Finding) -> Iterator[Line]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from preflight.sweeping.arrays import Codes, Flags, Integers
 
 EXACT = 64  # points that are laid out one by one wherever they are
-WORK = 12_000_000  # the allocator's moves that all planes may take together, some ten or twenty seconds' worth
+WORK = 6_000_000  # the allocator's moves that all planes may take together, some ten seconds' worth
 SHOWN = 40  # points on the frontier that are laid out in any case, as they are read
 ROUNDS = 3  # which may move the frontier, so that others are shown
 Progress = Callable[[int, int], None]  # points done, of all

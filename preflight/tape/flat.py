@@ -49,12 +49,21 @@ class Flat(Sharding):
         reduce: str | None = None,
         offload: bool = False,
         whole_gradients: bool = False,
+        one_unit: bool = False,
         prefetch: Prefetch = "pre",
         ahead: bool = False,
     ) -> None:
         self.prefetch, self.ahead, self.network = prefetch, ahead, network
         super().__init__(
-            tape, network, ranks, reshard=reshard, compute=compute, reduce=reduce, offload=offload, whole_gradients=whole_gradients
+            tape,
+            network,
+            ranks,
+            reshard=reshard,
+            compute=compute,
+            reduce=reduce,
+            offload=offload,
+            whole_gradients=whole_gradients,
+            one_unit=one_unit,
         )
 
     def unit(self, parameters: Sequence[Parameter]) -> Unit:
@@ -84,7 +93,7 @@ class FlatUnit(Unit):
         self.stored = sharding.stored[parameters[0]] if parameters else "fp32"
         self.dtype = sharding.cast_dtype(self.stored)
         self.further: Storage | None = None
-        self.numel = flat_numel((p.numel for p in parameters), sharding.ranks, self.dtype)
+        self.numel = flat_numel((p.numel for p in parameters for _ in range(self.times(p))), sharding.ranks, self.dtype)
 
     @property
     def wide(self) -> str:
@@ -176,7 +185,7 @@ class FlatUnit(Unit):
 
     def _flattened(self) -> Storage:
         meter = self.sharding.tape.meter
-        zeros = [Storage(meter, rounded(p.numel * BYTES[self.dtype])) for p in self.parameters if p.grad is None]
+        zeros = [Storage(meter, rounded(p.numel * BYTES[self.dtype]) * self.times(p)) for p in self.parameters if p.grad is None]
         flat = Storage(meter, rounded(self.numel * BYTES[self.dtype]))
         zeros.clear()
         for parameter in self.parameters:

@@ -1,6 +1,7 @@
 """LoKr adapters: a layer's change as the Kronecker product of two small matrices (arXiv 2309.14859), never made whole.
 
-toolkit/models/lokr.py of ostris/ai-toolkit: LokrModule, _call_forward_fast_linear.
+lycoris/modules/lokr.py of github.com/KohakuBlueleaf/LyCORIS (commit f49d30d), LokrModule.bypass_forward, and
+toolkit/models/lokr.py of ostris/ai-toolkit, LokrModule._call_forward_fast_linear.
 """
 
 from __future__ import annotations
@@ -34,6 +35,21 @@ def factors(inputs: int, outputs: int, rank: int, factor: int) -> tuple[Paramete
     if rank < max(out_k, in_n) / 2:
         return small, Parameter((out_k, rank)), Parameter((rank, in_n))
     return small, Parameter((out_k, in_n))
+
+
+def bypassing(x: Tensor, base: Tensor, small: Tensor, large: Tensor, narrow: Tensor | None) -> Tensor:
+    """`base` and what LyCORIS' adapter adds for x; each intermediate result has a name that lives until the last."""
+    x = adjacent(x)
+    lead, in_m = x.shape[:-1], small.shape[1]
+    parts = x.view(*lead, in_m, x.shape[-1] // in_m)
+    if narrow is not None:
+        parts = ops.linear(parts, narrow)
+    product = ops.linear(parts, large)
+    crossed = product.view(*lead, large.shape[0], in_m).contiguous()
+    delta = ops.linear(crossed, small)
+    del crossed  # made inside of the call
+    joined = delta.view(*base.shape).contiguous()
+    return base + joined * 1.0 * 1.0
 
 
 def adapted(x: Tensor, base: Tensor, small: Tensor, large: Tensor, narrow: Tensor | None) -> Tensor:

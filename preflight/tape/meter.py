@@ -93,6 +93,9 @@ class Meter:
     def free(self, nbytes: Size) -> None:
         self.live = self.live - nbytes
 
+    def aside(self, block: Any, stream: int) -> None:
+        """What `allocate` answered was asked for on another stream than the step's own; here that is all the same."""
+
     def release(self, block: Any) -> None:
         """What `allocate` answered is free again; here it answers nothing."""
 

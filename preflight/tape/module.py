@@ -82,9 +82,10 @@ class Linear(Module):
         self.lora_dropout, self.lora_code = dropout, code
         self.lora_A, self.lora_B = Parameter((rank, inputs)), Parameter((outputs, rank))
 
-    def adapt_kronecker(self, rank: int, factor: int) -> None:
-        """Add a LoKr adapter of `factor`, its larger part of `rank`."""
+    def adapt_kronecker(self, rank: int, factor: int, *, code: str | None = None) -> None:
+        """Add a LoKr adapter of `factor`, its larger part of `rank`, in LyCORIS' code or in the trainer's own."""
         outputs, inputs = self.weight.shape
+        self.lora_code = code
         self.lokr_w1, self.lokr_w2, *narrow = kronecker.factors(inputs, outputs, rank, factor)
         self.lokr_w2_b = narrow[0] if narrow else None
 
@@ -93,7 +94,8 @@ class Linear(Module):
         weight = self.weight
         result = quantized_linear(x, weight, self.bias) if isinstance(weight, Quantized) else product(x, weight, self.bias)
         if self.lokr_w1 is not None and self.lokr_w2 is not None:
-            return kronecker.adapted(x, result, self.lokr_w1, self.lokr_w2, self.lokr_w2_b)
+            change = kronecker.adapted if self.lora_code == "ai-toolkit" else kronecker.bypassing
+            return change(x, result, self.lokr_w1, self.lokr_w2, self.lokr_w2_b)
         if self.lora_A is None or self.lora_B is None:
             return result
         if self.lora_code == "ai-toolkit":

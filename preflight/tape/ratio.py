@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from preflight.tape.dtypes import promote
 from preflight.tape.tensor import Call, Grads, Tensor, broadcast
 
 
 def divide(x: Tensor, y: Tensor) -> Tensor:
     """x / y, broadcast; both may want a gradient. derivatives.yaml: div.Tensor keeps both."""
     saved = (x if y.requires_grad else None, y)
-    return x.tape.compute((x, y), _divide_backward, broadcast(x.shape, y.shape), x.dtype, saved=saved)
+    return x.tape.compute((x, y), _divide_backward, broadcast(x.shape, y.shape), promote(x.dtype, y.dtype), saved=saved)
 
 
 def _divide_backward(call: Call, grad: Tensor | None) -> Grads:

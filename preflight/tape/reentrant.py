@@ -7,7 +7,7 @@ The first argument (the hidden state) has to want a gradient, else nothing insid
 trainers mark it themselves (transformers' enable_input_require_grads; diffusion-pipe's initial layers), and so it is here.
 
 Where the tape sends inputs away this is the `Unsloth_Offloaded_Gradient_Checkpointer` of tdrussell/diffusion-pipe
-utils/unsloth_utils.py: it is reentrant too.
+utils/unsloth_utils.py: it is reentrant too. Under save_on_cpu every argument goes away.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ def reentrant(function: Callable[..., Any], *arguments: Any) -> Any:
     with tape.no_grad():
         out = function(*arguments)
     results = out if isinstance(out, tuple) else (out,)
-    kept = tuple(Away(x) if x is first and tape.sends_inputs_away else x for x in arguments)
+    kept = tuple(Away(x) if isinstance(x, Tensor) and _leaves(x, first) else x for x in arguments)
     again = _Again(function, tape.autocast, tuple((x.shape, x.dtype) for x in results))
     inputs = [x if isinstance(x, Tensor) else None for x in arguments]
     tape.record(inputs, results[0], _backward, saved=kept, context=again, more=results[1:])
     return out
+
+
+def _leaves(x: Tensor, first: Tensor) -> bool:
+    return x.tape.sends_inputs_away and (x is first or x.tape.sends_every_input)
 
 
 def _backward(call: Call, *grads: Tensor | None) -> Grads:

@@ -2,7 +2,8 @@
 
 `yunchang` is that package's all_to_all_4D as Wan's own code, VideoX-Fun and FastVideo write it; `diffusers` its templated
 attention (models/attention_dispatch.py), whose custom functions save what they exchanged and run the kernel again in the backward
-pass. Queries, keys and values are (B, tokens, heads, width), tokens those of one GPU.
+pass; `torch` its ring (torch/distributed/tensor/experimental/_context_parallel/_attention.py). Queries, keys and values are
+(B, tokens, heads, width), tokens those of one GPU.
 """
 
 from __future__ import annotations
@@ -36,20 +37,18 @@ def shared_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | N
     """Attention of this GPU's tokens to those of all that share the samples; (B, tokens, heads, width)."""
     sharing = query.tape.sharing
     if sharing.ranks == 1:
-        return _attend(query, key, value, mask)
+        return attended(query, key, value, mask)
     if sharing.code == "diffusers" and sharing.ring == 1:
         return _ulysses(query, key, value, mask)
     batch, tokens, heads, width = query.shape
     groups = sharing.groups
     if groups > 1:
         query, key, value = (exchange(x, batch, tokens * groups, heads // groups, width) for x in (query, key, value))
-    out = _ring(query, key, value) if sharing.ring > 1 else _attend(query, key, value, mask)
+    out = _ring(query, key, value) if sharing.ring > 1 else attended(query, key, value, mask)
     return exchange(out, batch, tokens, heads, width) if groups > 1 else out
 
 
-def joint_attention(
-    image: Sequence[Tensor], text: Sequence[Tensor], mask: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def joint_attention(image: Sequence[Tensor], text: Sequence[Tensor], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Query, key and value of an image whose tokens are shared and of a text that every GPU has whole; both attended to.
 
     FastVideo's DistributedAttention (fastvideo/attention/layer.py): the three are exchanged as one, each GPU takes its own heads
@@ -60,19 +59,20 @@ def joint_attention(
     texts, own = text[0].shape[1], heads // ranks
     together = exchange(cat(image, 0), 3 * batch, tokens * ranks, own, width)
     replicated = narrow(cat(text, 0), 3 * batch, texts, own, width)
-    together = cat_tokens([together, replicated])
-    query, key, value = (narrow(together, batch, together.shape[1], own, width) for _ in range(3))
-    out = _attend(query, key, value, mask)
+    both = cat_tokens([together, replicated])
     del together
-    seen, said = slice_tokens(out, tokens * ranks), slice_tokens(out, texts)
-    said = said.contiguous()
+    query, key, value = (narrow(both, batch, both.shape[1], own, width) for _ in range(3))
+    out = attended(query, key, value, mask)
+    del both
+    seen, said = slice_tokens(out, tokens * ranks), slice_tokens(out, texts).contiguous()
     received = said.tape.empty((batch * ranks, texts, own, width), said.dtype)
     whole = cat([said] * ranks, 2)
     del received
     return exchange(seen, batch, tokens, heads, width), whole
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+def attended(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention among the tokens that are given; (B, tokens, heads, width)."""
     query, key, value = (_transposed(x) for x in (query, key, value))
     return _transposed(attention(query, key, value, mask))
 
@@ -97,7 +97,7 @@ def _ulysses(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> 
     ordered = not somewhere(batch > 1)  # the samples of all GPUs lie behind each other's tokens, which for one is their order
     with tape.no_grad():
         saved = tuple(x.view(*shape) for x in _received([x.detach() for x in (query, key, value)], ordered=ordered))
-        out = _attend(*saved, mask)
+        out = attended(saved[0], saved[1], saved[2], mask)
         sent = tape.empty(out.shape, out.dtype)
         del out
         got = tape.empty(sent.shape, sent.dtype)
@@ -124,13 +124,13 @@ def _ulysses_backward(call: Call, grad: Tensor | None) -> Grads:
 def _ring(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """TemplatedRingAttention over torch's flash kernel: keys and values of all GPUs gathered, one part's result at a time.
 
-    Partial results are merged in float32 by their log-sum-exps. The merged one is an attribute of the node, which no checkpoint
-    gives up; what the first part left is saved beside it.
+    Partial results are merged in float32 by their log-sum-exps. diffusers' merged one is an attribute of the node, which no
+    checkpoint gives up, and what the first part left is saved beside it; torch saves the merged one.
     """
     tape, ring = query.tape, query.tape.sharing.ring
     rows = (*query.shape[:3], 1)
     with tape.no_grad():
-        kept = _passed_around(key, value, ring)
+        everyones = _passed_around(key, value, ring)
         first = _kernel(query, key, value)
         merged = first[0].to("fp32")
         for _ in range(ring - 1):
@@ -144,9 +144,16 @@ def _ring(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             del result, sums
         out = merged.to(query.dtype)
         lse = tape.empty(rows, "fp32")
-        del kept, merged
-    saved = (query, key, value, *first)
-    return tape.record((query, key, value), out, _ring_backward, saved=saved, context=(out.detach(), lse, ring))
+        del everyones, merged
+    if tape.sharing.code == "torch":
+        return tape.record((query, key, value), out, _ring_backward, saved=(query, key, value, out.detach(), lse), context=(ring,))
+    out = tape.record(
+        (query, key, value), out, _ring_backward, saved=(query, key, value, *first), context=(ring, out.detach(), lse)
+    )
+    for storage in (out.storage, lse.storage) if out.node is not None else ():
+        assert storage is not None
+        storage.keep()
+    return out
 
 
 def _passed_around(key: Tensor, value: Tensor, ring: int) -> Tensor:
@@ -178,7 +185,7 @@ def _difference(merged: Tensor, wide: Tensor) -> Tensor:
 
 def _ring_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
-    tape, ring = grad.tape, call.context[2]
+    tape, ring = grad.tape, call.context[0]
     query, key, value = call.saved[:3]
     query_sum, key_sum, value_sum = (tape.empty(x.shape, "fp32") for x in (query, key, value))
     travelling: list[Tensor] = [key_sum, value_sum]
@@ -191,10 +198,9 @@ def _ring_backward(call: Call, grad: Tensor | None) -> Grads:
             travelling = sent[-1:]
             sent = []
         sent = [tape.empty((2, *key.shape), "fp32") for _ in range(2)]
-        del own
     travelling, sent = sent[-1:], []
     out = tuple(tape.empty(x.shape, grad.dtype) for x in (query, key, value))
-    del kept, query_sum, travelling
+    del kept, query_sum, travelling, own
     return out
 
 

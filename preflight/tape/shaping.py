@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from preflight.tape.dtypes import promote
-from preflight.tape.meter import Size
+from preflight.tape.meter import Size, somewhere
 from preflight.tape.tensor import Call, Grads, Shape, Tensor
 
 
@@ -72,22 +72,31 @@ def where(a: Tensor, b: Tensor, condition: Tensor) -> Tensor:
 
 
 def exchange(x: Tensor, *shape: Size) -> Tensor:
-    """all_to_all_single: the same bytes from other ranks, in a new tensor; the gradient is exchanged back.
+    """x (B, tokens, heads, width) as `shape`, in which heads are divided or together again; the gradient is exchanged back.
 
-    What goes to each rank is laid out one after the other first (yunchang comm/all_to_all.py: all_to_all_4D).
+    yunchang comm/all_to_all.py: all_to_all_4D. What goes to each rank is laid out one after the other first; what comes is copied
+    into its order, where it is not in that already: tokens of a single sample are.
     """
-    sent = x.tape.empty(x.shape, x.dtype)
-    out = x.tape.compute((x,), _exchange_backward, shape, x.dtype, context=x.shape)
-    del sent
+    to_heads = shape[2] < x.shape[2]
+    ordered = to_heads and not somewhere(x.shape[0] > 1)
+    before = _exchanged(x, ordered=ordered)
+    out = x.tape.compute((x,), _exchange_backward, shape, x.dtype, context=(x.shape, to_heads))
+    del before
     return out
+
+
+def _exchanged(x: Tensor, *, ordered: bool) -> list[Tensor]:
+    """What is there besides as the result is made: what was sent, and what came in another order."""
+    return [x.tape.empty(x.shape, x.dtype) for _ in range(1 if ordered else 2)]
 
 
 def _exchange_backward(call: Call, grad: Tensor | None) -> Grads:
     assert grad is not None
-    sent = grad.tape.empty(grad.shape, grad.dtype)
-    back = _whole_backward(call, grad)
-    del sent
-    return back
+    shape, was_to_heads = call.context
+    before = _exchanged(grad, ordered=not was_to_heads and not somewhere(grad.shape[0] > 1))
+    back = grad.tape.empty(shape, grad.dtype)
+    del before
+    return (back,)
 
 
 def sum_over(x: Tensor, *shape: Size) -> Tensor:

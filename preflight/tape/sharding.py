@@ -2,7 +2,7 @@
 
 torch/distributed/fsdp/_fully_shard, FSDP2: _fsdp_state.py (the hooks), _fsdp_param_group.py (unshard, wait_for_unshard, reshard,
 post_backward, the prefetch of the backward pass) and _fsdp_collectives.py (foreach_all_gather, foreach_reduce). Each repeated block
-is a unit, and so is what remains of the network: its root.
+is a unit, and so is what remains of the network: its root; or all of it is one unit, where nobody says what a block is.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from preflight.tape.dtypes import BYTES
-from preflight.tape.meter import rounded
+from preflight.tape.meter import Meter, rounded
 from preflight.tape.module import Blocks, Module
 from preflight.tape.parallel import Parallel
 from preflight.tape.quantized import Quantized
 from preflight.tape.slicing import Slice, as_slice
 from preflight.tape.tensor import Buffer, Call, Grads, Parameter, Storage, Tape, Tensor
+
+# streams beside the step's own, whose memory no other is given (_fsdp_param_group.py: FSDPCommContext.lazy_init)
+GATHERING, REDUCING = 1, 2
 
 _FLOATING = frozenset({"fp16", "bf16", "fp32", "fp64"})
 
@@ -34,8 +37,9 @@ class Sharding(Parallel):
     `compute` is the dtype parameters are gathered in and `reduce` the one gradients are reduced in (MixedPrecisionPolicy); None
     leaves them as they are. With `reshard` a unit's parameters are freed after its forward and gathered again for its backward.
     With `offload` the shards and their gradients are in host memory (CPUOffloadPolicy). With `whole_gradients` the micro-batches
-    before the last leave theirs whole, in the dtype they will be reduced in (set_requires_gradient_sync(False)). Parameters in
-    `apart` are no part of it: every rank has them whole, in their own dtype.
+    before the last leave theirs whole, in the dtype they will be reduced in (set_requires_gradient_sync(False)). Where it is the
+    `one_unit`, the network is gathered and reduced at once. Parameters in `apart` are no part of it: every rank has them whole, in
+    their own dtype.
     """
 
     def __init__(
@@ -49,16 +53,17 @@ class Sharding(Parallel):
         reduce: str | None = None,
         offload: bool = False,
         whole_gradients: bool = False,
+        one_unit: bool = False,
         apart: Collection[Parameter] = (),
     ) -> None:
         self.tape, self.ranks, self.reshard, self.offload = tape, ranks, reshard, offload
-        self.whole_gradients = whole_gradients
+        self.whole_gradients, self.one_unit = whole_gradients, one_unit
         self.compute, self.reduce = compute, reduce
         self.apart = frozenset(apart)
         self.stored = {parameter: parameter.dtype for _, parameter in network.parameters() if parameter not in self.apart}
         blocks = [block for value in vars(network).values() if isinstance(value, Blocks) for _, block, _ in value.children()]
         inner: Mapping[Module, list[Parameter]] = {
-            block: [p for _, p in block.parameters() if p in self.stored] for block in blocks
+            block: [p for _, p in block.parameters() if p in self.stored] for block in ([] if one_unit else blocks)
         }
         taken = {parameter for parameters in inner.values() for parameter in parameters}
         # as the network counts them: a block's own view of itself knows no copies
@@ -135,7 +140,8 @@ class Unit:
         self.backward_begun = self.backward_done = False
         self.index = 0
         ranks, stored = sharding.ranks, sharding.stored
-        sizes = [(_bytes(p, padded(p, ranks), sharding.cast_dtype(stored[p])), p) for p in parameters]
+        each = [p for p in parameters for _ in range(self.times(p))]
+        sizes = [(_bytes(p, padded(p, ranks), sharding.cast_dtype(stored[p])), p) for p in each]
         self._moved = sum(n for n, p in sizes if sharding.moves(p)) // ranks
         self._gathered = sum(n for n, _ in sizes)
         self._whole = sum(rounded(n) for n, _ in sizes)
@@ -143,7 +149,11 @@ class Unit:
     @property
     def copies(self) -> int:
         """How many units it stands for."""
-        return self.parameters[0].copies
+        return 1 if self.sharding.one_unit else self.parameters[0].copies
+
+    def times(self, parameter: Parameter) -> int:
+        """How many of the unit's parameters this one stands for."""
+        return parameter.copies if self.sharding.one_unit else 1
 
     def run(self, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """Call `function` between the hooks of _fsdp_state.py, _pre_forward and _post_forward."""
@@ -174,8 +184,8 @@ class Unit:
         if self.buffer is not None or self.whole is not None:
             return
         alone, meter = self.sharding.ranks == 1, self.sharding.tape.meter
-        shards = Storage(meter, 0 if alone else rounded(self._moved))
-        self.buffer = Storage(meter, 0 if alone else rounded(self._gathered))
+        shards = _aside(meter, 0 if alone else rounded(self._moved), GATHERING)
+        self.buffer = _aside(meter, 0 if alone else rounded(self._gathered), GATHERING)
         del shards
 
     def wait(self, *, forward: bool) -> None:
@@ -211,15 +221,15 @@ class Unit:
         self.whole = sharding.reducing = None
         if not found:
             return
-        elements = sum(padded(p, sharding.ranks) for p in found)
+        elements = sum(padded(p, sharding.ranks) * self.times(p) for p in found)
         wide = sharding.reduce or found[0].dtype
         sharding.reducing = Storage(meter, rounded(elements * BYTES[wide]))
         for parameter in found:
             parameter.grad = None
-        reduced = Storage(meter, rounded(elements // sharding.ranks * BYTES[wide]))
+        reduced = _aside(meter, rounded(elements // sharding.ranks * BYTES[wide]), REDUCING)
         stored = sharding.stored[found[0]]
         if stored != wide:
-            reduced = Storage(meter, rounded(elements // sharding.ranks * BYTES[stored]))
+            reduced = _aside(meter, rounded(elements // sharding.ranks * BYTES[stored]), REDUCING)
         if sharding.whole_gradients:
             self.gradient = None
         if self.gradient is None and not sharding.offload:
@@ -230,7 +240,7 @@ class Unit:
         trained = [p for p in self.parameters if p.requires_grad]
         if trained:
             sharding = self.sharding
-            elements = sum(padded(p, sharding.ranks) for p in trained)
+            elements = sum(padded(p, sharding.ranks) * self.times(p) for p in trained)
             stored = sharding.stored[trained[0]]
             if sharding.whole_gradients:  # _fsdp_param.py: to_accumulated_grad_if_needed
                 nbytes = rounded(elements * BYTES[sharding.reduce or sharding.cast_dtype(stored)])
@@ -258,6 +268,13 @@ class Unit:
     def _watch_output(self, x: Tensor) -> Tensor:
         """_register_pre_backward_hook: the first gradient that reaches an output begins the unit's backward pass."""
         return self.sharding.tape.record((x,), _alias(x), _pre_backward, context=self) if x.requires_grad else x
+
+
+def _aside(meter: Meter, nbytes: int, stream: int) -> Storage:
+    """Memory that is asked for on a stream beside the step's own."""
+    storage = Storage(meter, nbytes)
+    meter.aside(storage.block, stream)
+    return storage
 
 
 def _bytes(parameter: Parameter, elements: int, dtype: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Code = Literal["yunchang", "diffusers"]
+Code = Literal["yunchang", "diffusers", "torch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

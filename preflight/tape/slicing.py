@@ -56,6 +56,7 @@ def adjacent(x: Tensor) -> Tensor:
         source.nbytes = source.nbytes - shared
         tape.meter.free(shared)
         source.shared = Storage(tape.meter, shared)
+        source.shared.copies = source.copies
     copy = Storage(tape.meter, rounded(numel(x.shape) * BYTES[x.dtype]) * several)
     copy.shared = source.shared
     out = Tensor(tape, x.shape, x.dtype, copy)

@@ -14,7 +14,10 @@ from typing import Any
 from preflight.tape.meter import Meter, Segment
 
 Moves = list[int]
-"""Bytes asked for, or ~n where the n-th request of the list is given back."""
+"""Bytes asked for, or ~n where the n-th request of the list is given back; with the stream's number above them, where it is another
+stream's request.
+"""
+STREAM = 50  # bits that hold the bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Span:
 class Recorder(Meter):
     """Counts as every meter does, and notes each storage's size and when it came and went."""
 
-    __slots__ = ("events", "sizes", "spans")
+    __slots__ = ("events", "sizes", "spans")  # sizes as Moves has them
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -38,11 +41,14 @@ class Recorder(Meter):
         super().__init__()
 
     def allocate(self, nbytes: Any) -> int:
-        super().allocate(nbytes)
+        Meter.allocate(self, nbytes)
         number = len(self.sizes)
         self.sizes.append(nbytes)
         self.events.append(number)
         return number
+
+    def aside(self, block: int, stream: int) -> None:
+        self.sizes[block] |= stream << STREAM
 
     def release(self, block: int) -> None:
         self.events.append(~block)
@@ -84,23 +90,25 @@ class _Writer:
         self.paired = self._pairs()
 
     def written(self, k: int) -> Moves:
-        span, out = self.spans[k], Moves()
+        span, out, count = self.spans[k], Moves(), self.count
+        born, requests, sizes = self.born, self.requests, self.sizes
         for copy in range(span.copies):
             for event in span.events:
                 if event >= 0:
-                    out.append(self.sizes[event])
-                    self.requests[event].append(self.count)
-                    self.count += 1
-                elif ~event in self.born:
+                    out.append(sizes[event])
+                    requests[event].append(count)
+                    count += 1
+                elif (birth := born.get(~event)) == k:
+                    out.append(~requests[~event].pop())
+                elif birth is not None:
                     out += self._dropped(~event, k, copy)
+        self.count = count
         return out
 
     def _dropped(self, number: int, k: int, copy: int) -> Iterator[int]:
-        """What is given back where `number` is dropped in the `copy`-th time of span k."""
+        """What is given back where `number`, made in another span, is dropped in the `copy`-th time of span k."""
         requests, birth, last = self.requests[number], self.born[number], self.spans[k].copies - 1
-        if birth == k:
-            yield ~requests.pop()
-        elif (twin := self.paired.get((number, k))) is not None:
+        if (twin := self.paired.get((number, k))) is not None:
             # this one's own neighbour left it at one end of the stretch; the others find what the blocks beside them left
             fifo, own, each = twin
             if copy == own:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import diffusers
@@ -33,7 +33,7 @@ WAN = {
     "wan2.2-t2v-a14b": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
     "wan2.2-ti2v-5b": {"num_attention_heads": 24, "ffn_dim": 14336, "num_layers": 30, "in_channels": 48, "out_channels": 48},
 }
-_HYDIT = {"in_channels": 4, "patch_size": 2, "sample_size": 128, "learn_sigma": True, "cross_attention_dim": 1024}
+_HYDIT: Case = {"in_channels": 4, "patch_size": 2, "sample_size": 128, "learn_sigma": True, "cross_attention_dim": 1024}
 _HYDIT |= {"cross_attention_dim_t5": 2048, "pooled_projection_dim": 1024, "text_len": 77, "text_len_t5": 256}
 _HYDIT |= {"use_style_cond_and_image_meta_size": False, "activation_fn": "gelu-approximate", "norm_type": "layer_norm"}
 _HYDIT |= {"num_attention_heads": 16}
@@ -46,15 +46,15 @@ _SD3 |= {"num_attention_heads": 24, "joint_attention_dim": 4096, "caption_projec
 _SD3 |= {"pooled_projection_dim": 2048, "pos_embed_max_size": 192}
 
 
-def sdpa(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, is_causal: bool = False, **more: Any) -> Any:
+def sdpa(query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0, **more: Any) -> Any:
     """The kernels that a GPU runs: flash attention without a mask, efficient attention with one."""
     aten, given = torch.ops.aten, (query, key, value)
     if attn_mask is None:
-        return aten._scaled_dot_product_flash_attention(*given, dropout_p, is_causal, False, scale=more.get("scale"))[0]
+        return aten._scaled_dot_product_flash_attention(*given, dropout_p, False, False, scale=more.get("scale"))[0]
     if attn_mask.dtype == torch.bool:
         attn_mask = torch.empty(attn_mask.shape, dtype=query.dtype)
     mask = attn_mask.expand(*query.shape[:3], key.shape[2])
-    return aten._scaled_dot_product_efficient_attention(*given, mask, True, dropout_p, is_causal, scale=more.get("scale"))[0]
+    return aten._scaled_dot_product_efficient_attention(*given, mask, True, dropout_p, False, scale=more.get("scale"))[0]
 
 
 def _raised(x: Any) -> Any:
@@ -175,7 +175,7 @@ FAMILIES = {"wan": wan, "hunyuandit": hydit, "ltx-2b": ltx, "flux": flux, "sd3":
 FAMILIES |= {"qwen-image": qwen}
 
 
-def prepare(c: Case, families: dict[str, Callable[[Case], Built]] = FAMILIES) -> tuple[Any, Step, int]:
+def prepare(c: Case, families: Mapping[str, Callable[[Case], Built]] = FAMILIES) -> tuple[Any, Step, int]:
     """The network on the meta device, adapters and checkpoints in place; one step's loss; the tokens of a sample."""
     build, step, tokens = next(make for name, make in families.items() if c["model"].startswith(name))(c)
     with torch.device("meta"):

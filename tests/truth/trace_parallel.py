@@ -1,10 +1,10 @@
 """Trace one rank's steps under fsdp1, zero1, zero2 and sequence parallelism, without a GPU and without its peers.
 
-    python tests/truth/trace_parallel.py < tests/truth/parallel.jsonl
+    python -m tests.truth.trace_parallel < tests/truth/parallel.jsonl
 
 writes every row again that is not of `ddp` or `zero3` (trace_processes.py makes those); a case needs no figures. Fake tensors on
 torch's fake process group, real networks and real sharding code. Needs torch, diffusers and peft, and DeepSpeed's rows deepspeed
-(0.19.6; DS_ACCELERATOR=cpu). One process traces one number of GPUs: this one starts itself again for each.
+(0.19.6), LTX-2's the sources of SimpleTuner. One process traces one number of GPUs: this one starts itself again for each.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.fsdp._runtime_utils as fsdp_runtime
-import trace_sequence
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.fsdp import BackwardPrefetch, FullyShardedDataParallel, MixedPrecision, ShardingStrategy
 from torch.distributed.fsdp._flat_param import FlatParamHandle
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.testing._internal.distributed.fake_pg import FakeStore
-from trace_networks import BLOCKS, DTYPES, Case, Tracker, fake, prepare, tensors, up
 
-FIGURES = ("weights", "after_forward", "after_backward", "after_optimizer", "peak", "forward_peak", "backward_peak")
-FIGURES = (*FIGURES, "optimizer_peak")
+from tests.truth import trace_sequence, trace_simpletuner
+from tests.truth.trace_networks import BLOCKS, DTYPES, FAMILIES, Case, Tracker, fake, prepare, tensors, up
+
+FIGURES = [f"after_{part}" for part in ("forward", "backward", "optimizer")]
+FIGURES = ["weights", *FIGURES, "peak", "forward_peak", "backward_peak", "optimizer_peak"]
 PREFETCH = {"pre": BackwardPrefetch.BACKWARD_PRE, "post": BackwardPrefetch.BACKWARD_POST, "none": None}
 BUCKET = 500_000_000  # DeepSpeed's default, in elements
 
@@ -82,7 +84,7 @@ def counts(network: Any) -> Case:
 
 
 def fsdp1(c: Case) -> Case:
-    """FullyShardedDataParallel, each block a unit."""
+    """FullyShardedDataParallel, each block a unit, or the network one."""
     network, step, tokens = prepare(c)
     counted, compute = counts(network), c.get("param_dtype")
     policy = MixedPrecision(param_dtype=DTYPES[compute], reduce_dtype=DTYPES[c.get("reduce_dtype", "fp32")]) if compute else None
@@ -92,7 +94,7 @@ def fsdp1(c: Case) -> Case:
         reshards = c.get("reshard_after_forward", True)
         sharded = FullyShardedDataParallel(
             network,
-            auto_wrap_policy=ModuleWrapPolicy(blocks),
+            auto_wrap_policy=ModuleWrapPolicy(blocks) if c.get("wrap", "blocks") == "blocks" else None,
             mixed_precision=policy,
             backward_prefetch=PREFETCH[c.get("backward_prefetch", "pre")],
             forward_prefetch=c.get("forward_prefetch", False),
@@ -109,7 +111,7 @@ def fsdp1(c: Case) -> Case:
 
 def sequence(c: Case) -> Case:
     """Whole weights, each sample's tokens shared between `sequence` GPUs."""
-    network, step, tokens = prepare(c)
+    network, step, tokens = prepare(c, {**FAMILIES, "ltx-2.3": trace_simpletuner.ltx2})
     counted, ranks, ring, code = counts(network), c["sequence"], c.get("ring", 1), c.get("sequence_code", "yunchang")
     if code == "diffusers":
         trace_sequence.context_parallel(network, ring, ranks // ring, "_native_flash" if ring > 1 else "native")
@@ -144,9 +146,8 @@ def _adamw(c: Case, network: Any, step: Any, tracker: Tracker) -> Case:
 def zero(c: Case) -> Case:
     """DeepSpeed's own optimizer of stages 1 and 2 over torch's fused AdamW, which like FusedAdam makes no temporaries."""
     os.environ["DS_ACCELERATOR"] = "cpu"
-    from deepspeed import comm
-    from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
-    from deepspeed.utils.timer import NoopTimer
+    comm, timer = import_module("deepspeed.comm"), import_module("deepspeed.utils.timer")
+    zero_module = import_module("deepspeed.runtime.zero.stage_1_and_2")
 
     if comm.comm.cdb is None:
         options = {"auto_mpi_discovery": False, "verbose": False, "dist_init_required": False}
@@ -159,10 +160,10 @@ def zero(c: Case) -> Case:
         tracker = Tracker()
         with tracker:
             trained = [p for p in network.parameters() if p.requires_grad]
-            sharded = DeepSpeedZeroOptimizer(
+            sharded = zero_module.DeepSpeedZeroOptimizer(
                 torch.optim.AdamW(trained, lr=1e-4, fused=True),
                 {p: name for name, p in network.named_parameters()},
-                timers=NoopTimer(),
+                timers=timer.NoopTimer(),
                 optimizer_params={},
                 contiguous_gradients=True,
                 reduce_bucket_size=c.get("reduce_bucket_size", BUCKET),
@@ -207,7 +208,7 @@ def main() -> None:
     if len(sys.argv) == 1:
         for gpus in sorted({row["gpus"] for row in rows}):
             lines = "".join(json.dumps(row) + "\n" for row in rows if row["gpus"] == gpus)
-            subprocess.run([sys.executable, __file__, str(gpus)], input=lines, text=True, check=True)
+            subprocess.run([sys.executable, "-m", "tests.truth.trace_parallel", str(gpus)], input=lines, text=True, check=True)
         return
     gpus = int(sys.argv[1])
     for row in rows:

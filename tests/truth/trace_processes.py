@@ -1,21 +1,23 @@
 """Trace steps of DistributedDataParallel and DeepSpeed's stage 3 in processes that talk: small networks, real tensors on the CPU.
 
-    python tests/truth/trace_processes.py < tests/truth/parallel.jsonl
+    python -m tests.truth.trace_processes < tests/truth/parallel.jsonl
 
-writes the rows of `ddp` without sequence parallelism and of `zero3` again, rank 0's; a case needs no figures. Every allocation of the
-CPU's allocator counts, by torch's profiler, rounded as the GPU's allocator rounds. Needs torch, diffusers and peft, and for zero3
-deepspeed (0.19.6).
+writes the rows of `ddp` without sequence parallelism and of `zero3` again, rank 0's; a case needs no figures. Of ddp, whose buckets
+C++ makes, every allocation of the CPU's allocator counts, by torch's profiler; of zero3 every tensor, until Python drops it: its
+buffers die in threads that the profiler does not see. Needs torch, diffusers and peft, and for zero3 deepspeed (0.19.6).
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import diffusers
@@ -24,18 +26,19 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from tests.truth.trace_networks import Tracker, tensors, up
+from tests.truth.trace_parallel import counts
+
 Case = dict[str, Any]
 Pass = Callable[..., Any]
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+STAGE3 = ("prefetch_bucket_size", "param_persistence_threshold", "max_live_parameters", "max_reuse_distance")
+F.scaled_dot_product_attention = torch._C._nn.scaled_dot_product_attention  # the CPU's own, for real tensors
 PARTS = ("forward", "backward", "optimizer")
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 WAN = {"patch_size": (1, 2, 2), "attention_head_dim": 128, "in_channels": 16, "out_channels": 16, "text_dim": 4096}
 WAN |= {"freq_dim": 256, "cross_attn_norm": True, "qk_norm": "rms_norm_across_heads"}
-
-
-def up(nbytes: int) -> int:
-    return -(-nbytes // 512) * 512
 
 
 def network_of(c: Case) -> Any:
@@ -78,10 +81,14 @@ def ddp(c: Case, network: Any) -> tuple[Pass, Pass, Pass]:
 
 def zero3(c: Case, network: Any) -> tuple[Pass, Pass, Pass]:
     """The engine as a trainer makes it, with torch's AdamW in the place of FusedAdam."""
-    import deepspeed
+    deepspeed = import_module("deepspeed")
 
-    settings = {"train_micro_batch_size_per_gpu": c["batch"], "zero_allow_untested_optimizer": True}
-    settings |= {"bf16": {"enabled": c["weights_dtype"] == "bf16"}, "zero_optimization": {"stage": 3, **c["zero"]}}
+    named = {f"stage3_{name}" if name in STAGE3 else name: value for name, value in c["zero"].items()}
+    settings: Case = {"train_micro_batch_size_per_gpu": c["batch"], "zero_allow_untested_optimizer": True}
+    settings |= {
+        "bf16": {"enabled": c["weights_dtype"] == "bf16"},
+        "zero_optimization": {"stage": 3, **named},
+    }
     trained = [p for p in network.parameters() if p.requires_grad]
     engine, *_ = deepspeed.initialize(
         model=network, optimizer=torch.optim.AdamW(trained, lr=1e-4, fused=True), config=settings, dist_init_required=False
@@ -90,12 +97,19 @@ def zero3(c: Case, network: Any) -> tuple[Pass, Pass, Pass]:
 
 
 def figures(c: Case) -> Case:
-    """What the third step needs of all that was allocated since before the network was made."""
+    """What the third step needs of all that was made since before the network was."""
+    counting = {"ddp": _profiled, "zero3": _tracked}[c["strategy"]]
+    counted, weights, made = counting(c)
+    shown = {"weights_gib": weights, **{f"{name}_gib": size for name, size in made.items()}}
+    shown["peak_gib"] = max(made[f"{part}_peak"] for part in PARTS)
+    return {**{name: round(size / 2**30, 4) for name, size in shown.items()}, **counted}
+
+
+def _profiled(c: Case) -> tuple[Case, int, dict[str, int]]:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         network = network_of(c)
-        counted = sum(p.numel() for p in network.parameters())
-        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-        forward, backward, update = {"ddp": ddp, "zero3": zero3}[c["strategy"]](c, network)
+        counted = counts(network)
+        forward, backward, update = ddp(c, network)
         for _ in range(3):
             with record_function("forward"):
                 loss = forward()
@@ -104,12 +118,35 @@ def figures(c: Case) -> Case:
                 del loss
             with record_function("optimizer"):
                 update()
-    made = _measured(recorded.profiler.kineto_results)
-    weights = sum(up(x.numel() * x.element_size()) for x in (*network.parameters(), *network.buffers()))
-    shown = {"weights_gib": weights, **{f"{name}_gib": size for name, size in made.items()}}
-    shown["peak_gib"] = max(made[f"{part}_peak"] for part in PARTS)
-    rounded = {name: round(size / 2**30, 4) for name, size in shown.items()}
-    return {**rounded, "parameters": counted, "trainable_parameters": trained}
+    return counted, _weights(network), _measured(recorded.profiler.kineto_results)
+
+
+def _tracked(c: Case) -> tuple[Case, int, dict[str, int]]:
+    tracker, made = Tracker(), dict[str, int]()
+    with tracker:
+        network = network_of(c)
+        for x in tensors(network):
+            tracker.add(x)
+        counted = counts(network)
+        forward, backward, update = zero3(c, network)
+        gc.collect()
+        for _ in range(3):
+            tracker.peaks.clear()
+            tracker.mark = "forward_peak"
+            loss = forward()
+            made["after_forward"] = tracker.live
+            tracker.mark = "backward_peak"
+            backward(loss)
+            del loss
+            made["after_backward"] = tracker.live
+            tracker.mark = "optimizer_peak"
+            update()
+            made["after_optimizer"] = tracker.live
+    return counted, _weights(network), {**made, **tracker.peaks}
+
+
+def _weights(network: Any) -> int:
+    return sum(up(x.numel() * x.element_size()) for x in (getattr(x, "ds_tensor", x) for x in tensors(network)))
 
 
 def _measured(found: Any) -> dict[str, int]:
@@ -165,7 +202,7 @@ def main() -> None:
         if c["strategy"] not in ("ddp", "zero3") or c.get("sequence", 1) > 1:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, __file__]
+            command = [sys.executable, "-m", "tests.truth.trace_processes"]
             running = [
                 subprocess.Popen([*command, str(rank), str(c["gpus"]), f"{folder}/store"], stdin=subprocess.PIPE, text=True)
                 for rank in range(c["gpus"])

@@ -73,7 +73,7 @@ def _rewritten(network: Any, module: Any, mark: str, line: str) -> None:
     source = source[source.index("def forward") :]
     assert mark in source
     names = dict(vars(module))
-    exec("from __future__ import annotations\n" + source.replace(mark, f"{line}\n    {mark}"), names)  # noqa: S102
+    exec("from __future__ import annotations\n" + source.replace(mark, f"{line}\n    {mark}"), names)
     network.forward = types.MethodType(names["forward"], network)
 
 
@@ -96,7 +96,7 @@ def yunchang(network: Any, ranks: int) -> None:
 
 
 def context_parallel(network: Any, ring: int, ulysses: int, backend: str) -> None:
-    """diffusers' own hooks and attention; `backend`: native, or _native_flash, which alone gives the log-sum-exp that a ring needs."""
+    """diffusers' own hooks and attention; `backend`: native, or _native_flash, as a ring needs the log-sum-exp."""
     network.set_attention_backend(backend)
     torch.accelerator.device_count = lambda: 1  # it wants to name a device
     mesh = init_device_mesh("cpu", (ring, ulysses), mesh_dim_names=("ring", "ulysses"))
@@ -109,7 +109,10 @@ class FastVideoProcessor:
     def __init__(self, ranks: int) -> None:
         self.ranks = ranks
 
-    def __call__(self, attn: Any, hidden: Any, context: Any, attention_mask: Any, image_rotary_emb: Any) -> Any:
+    def __call__(
+        self, attn: Any, hidden_states: Any, encoder_hidden_states: Any, attention_mask: Any, image_rotary_emb: Any
+    ) -> Any:
+        hidden, context = hidden_states, encoder_hidden_states
         single, own, texts = attn.add_q_proj is None, hidden.shape[1], context.shape[1]
         if single:
             hidden = torch.cat([hidden, context], dim=1)
@@ -128,9 +131,11 @@ class FastVideoProcessor:
     def attend(self, video: Any, text: Any, mask: Any) -> Any:
         """DistributedAttention.forward."""
         ranks, tokens, heads = self.ranks, video[0].shape[1], video[0].shape[2]
-        together = AllToAll.apply(torch.cat(video), 2, 1, ranks)
+        together = torch.cat(video)
+        together = AllToAll.apply(together, 2, 1, ranks)
         replicated = torch.cat(text)[:, :, : heads // ranks]
-        query, key, value = torch.cat([together, replicated], dim=1).chunk(3)
+        together = torch.cat([together, replicated], dim=1)
+        query, key, value = together.chunk(3)
         out = hunyuan_module.dispatch_attention_fn(query, key, value, attn_mask=mask, dropout_p=0.0, is_causal=False)
         seen, said = out[:, : tokens * ranks], out[:, tokens * ranks :]
         said = Gather.apply(said.contiguous(), 2, ranks)
