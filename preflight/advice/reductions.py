@@ -79,7 +79,8 @@ class _Advisor:
                 if less is not None and after is not None and self.search.peak(less) <= self.search.peak(after):
                     chosen, after = fewer, less
             restated = said(self.spec, after, chosen, self.restate) if after is not None else None
-            if restated is not None and not self.search.fits(restated.spec):
+            helps = restated is not None and self.search.peak(restated.spec) <= self.search.peak(self.spec)
+            if restated is not None and helps and not self.search.fits(restated.spec):
                 return restated.spec
         return self.spec
 

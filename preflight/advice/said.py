@@ -37,7 +37,7 @@ def said(before: Spec, after: Spec, chosen: Sequence[Move], restate: Restate) ->
     needed = {path for move in chosen for path in move.needs} & wanted.keys()
     if any(now.get(path) != wanted[path] for path in needed):
         return None
-    return restated if all(path in wanted for path in DEAR if path in now) else None
+    return restated if all(path in wanted for path in (*DEAR, "parallel.strategy") if path in now) else None
 
 
 def as_read(job: Job, move: Move, restate: Restate) -> Move | None:
