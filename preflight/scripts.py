@@ -29,6 +29,12 @@ def name(document: Document, others: Sequence[Document]) -> str:
     return f"{document.path}:{document.launch.line}" + (f" ({number} of {len(same)})" if len(same) > 1 else "")
 
 
+def placed(called: str) -> tuple[str, int]:
+    """The path that `name` called a launch by, and which of the launches there it is, counted from 0."""
+    found = re.fullmatch(r"(.*) \((\d+) of \d+\)", called)
+    return (found[1], int(found[2]) - 1) if found else (called, 0)
+
+
 def trains(document: Document) -> bool:
     """Whether the launch looks like a training: a launcher of several processes, or a program of such a name."""
     launch = document.launch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from preflight import document, explain
+from preflight import document, explain, scripts
 from preflight.cli import main
 from preflight.finding import ConfigError
 from preflight.pipeline import inspect, inspect_all
@@ -45,6 +45,13 @@ def test_a_loops_launches_are_numbered(tmp_path: Path) -> None:
     results = inspect_all(path)
     assert [result.config for result in results] == [f"{path}:2 (1 of 2)", f"{path}:2 (2 of 2)"]
     assert [result.spec.train.lora.rank for result in results if result.spec and result.spec.train.lora] == [8, 16]
+    assert [scripts.placed(result.config) for result in results] == [(f"{path}:2", 0), (f"{path}:2", 1)]
+
+
+def test_a_loops_offers_are_told_at_their_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = script(tmp_path, f"for rank in 8 16; do\n{launch('$rank', batch=512)}done\n")
+    assert main([path, "--gpu-memory", "16", "--diff"]) == 1
+    assert capsys.readouterr().err.count(f"preflight: {path} is a script, which is not edited; by hand: ") == 2
 
 
 def test_several_launches_are_each_judged_and_named_by_their_line(tmp_path: Path) -> None:

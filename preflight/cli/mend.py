@@ -61,12 +61,14 @@ def _mended(result: Result, options: argparse.Namespace, judge: Judge) -> Mended
 
 def _refuse_script(result: Result, options: argparse.Namespace, text: str | None) -> None:
     """Raises ConfigError ("not-edited") for a launch script, saying which flags to change, and where."""
-    from preflight import document
+    from preflight import adapters, document, scripts
 
-    config = document.read_all(result.config, overrides=options.set, text=text)[0]
+    path, place = scripts.placed(result.config)
+    config = document.read_all(path, overrides=options.set, text=text)[place]
     number = options.choose or 1
-    if config.launch is None or not 1 <= number <= len(result.reductions):
+    if config.launch is None or result.adapter is None or not 1 <= number <= len(result.reductions):
         return
+    config = adapters.by_name(result.adapter).read(config).document or config
     steps = ", ".join(_step(config, key, value) for key, value in result.reductions[number - 1].keys.items())
     message = f"{config.path} is a script, which is not edited; by hand: {steps}."
     raise ConfigError(Finding(id="not-edited", severity="error", message=message))
@@ -75,6 +77,9 @@ def _refuse_script(result: Result, options: argparse.Namespace, text: str | None
 def _step(config: Document, key: str, value: Any) -> str:
     place, flag = config.position(key), key.rpartition(".")[2]
     line = config.launch.line if config.launch is not None else 1
+    if not flag.startswith("--") and key.partition(".")[0] in config.included:
+        file = config.included[key.partition(".")[0]]
+        return f"set {key.partition('.')[2]} to {value} in {file}" + (f" on line {place.line}" if place is not None else "")
     if place is None:
         return f"add {' '.join((flag, *_words(value)))} to the command on line {line}"
     where = f"line {place.line}" + (f" of {place.file}" if place.file is not None else "")

@@ -164,10 +164,14 @@ def _reduction(number: int, reduction: Reduction) -> Iterator[Line]:
 
 
 def _keys(keys: Mapping[str, Any]) -> str:
-    """The keys as YAML, or where one is a flag, as a command line has them."""
-    if not any(key.startswith("--") for key in keys):
-        return ", ".join(f"{key}: {_yaml(value)}" for key, value in keys.items())
-    return " ".join(_flag(key, value) for key, value in keys.items())
+    """The flags among the keys as a command line has them, then the others as YAML."""
+    flags = " ".join(_flag(key, value) for key, value in keys.items() if _is_flag(key))
+    others = ", ".join(f"{key}: {_yaml(value)}" for key, value in keys.items() if not _is_flag(key))
+    return ", ".join(filter(None, (flags, others)))
+
+
+def _is_flag(key: str) -> bool:
+    return key.rpartition(".")[2].startswith("--")
 
 
 def _flag(key: str, value: Any) -> str:
