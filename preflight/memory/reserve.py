@@ -84,7 +84,8 @@ class Layout:
     def steady(self) -> int:
         """Taken by steps from the second on.
 
-        A run whose blocks leave gaps that the card has no room for gives free segments back, and takes what is there.
+        A run whose blocks leave gaps that the card has no room for gives free segments back, and takes what is there. One whose
+        blocks alone are more than the card gets a published share for its gaps.
         """
         job, train = self.job, self.job.spec.train
         card = None if job.gpu is None else (job.gpu.memory_bytes, job.gpu.context_bytes)
@@ -94,15 +95,19 @@ class Layout:
 
     def _steady(self) -> int:
         gpu, parallel = self.job.gpu, self.job.spec.parallel
+        if gpu is None:
+            return self.after(STEPS)
+        least = self.resident.total + max(self.step.forward.peak, self.step.backward.peak)
+        reachable = gpu.memory_bytes - overhead.outside(gpu, parallel)
+        if least > reachable:  # no such card is there to lay it out on
+            return int(least + least * overhead.FRAGMENTATION)
         roomy = self.after(STEPS)
-        if gpu is not None:
-            least = self.resident.total + max(self.step.forward.peak, self.step.backward.peak)
-            for limit in (overhead.usable(gpu, parallel), gpu.memory_bytes - overhead.outside(gpu, parallel)):
-                if roomy <= limit:
-                    break
-                with suppress(OutOfMemory):
-                    if least <= limit:
-                        return self.after(STEPS, limit)
+        for limit in (overhead.usable(gpu, parallel), reachable):
+            if roomy <= limit:
+                break
+            with suppress(OutOfMemory):
+                if least <= limit:
+                    return self.after(STEPS, limit)
         return roomy
 
     def after(self, steps: int, limit: int | None = None) -> int:
