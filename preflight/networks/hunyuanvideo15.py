@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
-from preflight.networks.common import AdaLayerNormContinuous, FeedForward, TimestepEmbedding, apply_rotary_emb, timesteps
-from preflight.networks.conditioning import AdaLayerNormZero
-from preflight.networks.hunyuanvideo import JointAttention, PatchEmbed, TokenRefiner, attend
+from preflight.networks.common import AdaLayerNormContinuous, TimestepEmbedding, apply_rotary_emb, timesteps
+from preflight.networks.hunyuanvideo import DualBlock, JointAttention, PatchEmbed, TokenRefiner, attend
 from preflight.networks.network import Network, NotModelled, Shape
 from preflight.tape.activation import gelu
 from preflight.tape.lookup import lookup
@@ -60,37 +59,16 @@ class Attention15(JointAttention):
         return hidden, context
 
 
-class Block(Module):
+class Block(DualBlock):
+    """HunyuanVideo15TransformerBlock: the dual block with attention of its own; the last one's text goes nowhere."""
+
     def __init__(self, dim: int, heads: int, inner_dim: int, *, last: bool) -> None:
-        self.norm1, self.norm1_context = AdaLayerNormZero(dim), AdaLayerNormZero(dim)
+        super().__init__(dim, heads, inner_dim)
         self.attn = Attention15(dim, heads)
-        self.norm2 = LayerNorm(dim, affine=False)
-        self.ff = FeedForward(dim, inner_dim)
-        self.norm2_context = LayerNorm(dim, affine=False)
-        self.ff_context = FeedForward(dim, inner_dim)
         if last:
             for part in (self.attn.to_add_out, self.ff_context):
                 for _, parameter in part.parameters():
                     parameter.requires_grad = False
-
-    def forward(self, hidden: Tensor, context: Tensor, temb: Tensor, mask: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
-        normed, gate, ff_shift, ff_scale, ff_gate = self.norm1(hidden, temb)
-        normed_context, gate_context, ff_shift_context, ff_scale_context, ff_gate_context = self.norm1_context(context, temb)
-
-        attended, attended_context = self.attn(normed, normed_context, mask, rotary)
-        hidden = hidden + attended * gate
-        context = context + attended_context * gate_context
-
-        normed = self.norm2(hidden)
-        normed_context = self.norm2_context(context)
-        normed = normed * (1 + ff_scale) + ff_shift
-        normed_context = normed_context * (1 + ff_scale_context) + ff_shift_context
-
-        fed = self.ff(normed)
-        fed_context = self.ff_context(normed_context)
-        hidden = hidden + ff_gate * fed
-        context = context + ff_gate_context * fed_context
-        return hidden, context
 
 
 class GlyphProjection(Module):

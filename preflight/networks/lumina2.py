@@ -78,7 +78,7 @@ class RMSNormZero(Module):
 
     def __init__(self, dim: int) -> None:
         self.linear = Linear(TIME_DIM, 4 * dim)
-        self.norm = PlainRMSNorm(dim)
+        self.norm: Module = PlainRMSNorm(dim)
 
     def forward(self, x: Tensor, emb: Tensor) -> tuple[Tensor, ...]:
         emb = self.linear(silu(emb))
@@ -92,10 +92,12 @@ class Block(Module):
 
     def __init__(self, dims: Mapping[str, Any], inner: int, *, modulated: bool) -> None:
         dim = dims["hidden_size"]
-        self.attn = Attention(dim, dims["num_attention_heads"], dims["num_kv_heads"])
-        self.feed_forward = FeedForward(dim, inner)
+        self.attn: Module = Attention(dim, dims["num_attention_heads"], dims["num_kv_heads"])
+        self.feed_forward: Module = FeedForward(dim, inner)
         self.norm1: Module = RMSNormZero(dim) if modulated else PlainRMSNorm(dim)
-        self.ffn_norm1, self.norm2, self.ffn_norm2 = PlainRMSNorm(dim), PlainRMSNorm(dim), PlainRMSNorm(dim)
+        self.ffn_norm1: Module = PlainRMSNorm(dim)
+        self.norm2: Module = PlainRMSNorm(dim)
+        self.ffn_norm2: Module = PlainRMSNorm(dim)
         self.modulated = modulated
 
     def forward(self, hidden: Tensor, mask: Tensor | None, rotary: Tensor, temb: Tensor | None = None) -> Tensor:

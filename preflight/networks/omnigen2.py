@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from preflight.networks import lumina2
 from preflight.networks.common import Dropout, PlainRMSNorm, TimestepEmbedding, silu_fp32, timesteps
 from preflight.networks.lumina2 import TIME_DIM, LayerNormContinuous
 from preflight.networks.network import Network, NotModelled, Shape, constructor_arguments
-from preflight.tape.activation import silu, tanh
 from preflight.tape.attention import attention
 from preflight.tape.complex import apply_complex_rotary
 from preflight.tape.loss import mse_loss
 from preflight.tape.meter import Size, somewhere
 from preflight.tape.module import Blocks, Checkpointing, Linear, Module, RMSNorm
-from preflight.tape.shaping import assign, chunk, narrow, sum_over
+from preflight.tape.shaping import assign, narrow, sum_over
 from preflight.tape.tensor import Parameter, Tape, Tensor
 
 DEFAULTS: Mapping[str, Any] = {
@@ -90,22 +90,16 @@ class FeedForward(Module):
         return self.linear_2(silu_fp32(first) * second)
 
 
-class RMSNormZero(Module):
-    """LuminaRMSNormZero."""
+class RMSNormZero(lumina2.RMSNormZero):
+    """Lumina's, with torch's own norm."""
 
     def __init__(self, dim: int) -> None:
         self.linear = Linear(TIME_DIM, 4 * dim)
         self.norm = RMSNorm(dim)
 
-    def forward(self, x: Tensor, temb: Tensor) -> tuple[Tensor, ...]:
-        embedded = self.linear(silu(temb))
-        scale, *rest = chunk(embedded.view(embedded.shape[0], 1, embedded.shape[1]), 4, -1)
-        x = self.norm(x) * (1 + scale)
-        return (x, *rest)
 
-
-class Block(Module):
-    """OmniGen2TransformerBlock; `modulated` by the time, or not."""
+class Block(lumina2.Block):
+    """OmniGen2TransformerBlock: Lumina's, of this one's parts."""
 
     def __init__(self, arguments: Mapping[str, Any], *, modulated: bool) -> None:
         dim = arguments["hidden_size"]
@@ -114,19 +108,6 @@ class Block(Module):
         self.norm1: Module = RMSNormZero(dim) if modulated else RMSNorm(dim)
         self.ffn_norm1, self.norm2, self.ffn_norm2 = RMSNorm(dim), RMSNorm(dim), RMSNorm(dim)
         self.modulated = modulated
-
-    def forward(self, hidden: Tensor, mask: Tensor, rotary: Tensor, temb: Tensor | None = None) -> Tensor:
-        if self.modulated:
-            normed, gate, ff_scale, ff_gate = self.norm1(hidden, temb)
-            attended = self.attn(normed, mask, rotary)
-            hidden = hidden + tanh(gate) * self.norm2(attended)
-            fed = self.feed_forward(self.ffn_norm1(hidden) * (1 + ff_scale))
-            return hidden + tanh(ff_gate) * self.ffn_norm2(fed)
-        normed = self.norm1(hidden)
-        attended = self.attn(normed, mask, rotary)
-        hidden = hidden + self.norm2(attended)
-        fed = self.feed_forward(self.ffn_norm1(hidden))
-        return hidden + self.ffn_norm2(fed)
 
 
 def _inner(inner: int, multiple_of: int, multiplier: float | None) -> int:
