@@ -15,9 +15,10 @@ from functools import partial
 from math import prod
 from typing import Any
 
-from preflight.adapters import flags, launcher, launcher_fields
-from preflight.adapters.conversions import SILENT, Conversion
+from preflight.adapters import flags, launcher, launcher_fields, run_values
+from preflight.adapters.conversions import SILENT, STEPS, Conversion, flag_text
 from preflight.adapters.draft import Draft
+from preflight.adapters.run_values import count
 from preflight.adapters.table import Field, Table
 from preflight.document import Document
 from preflight.finding import Finding
@@ -27,6 +28,22 @@ from preflight.launching.launch import Unresolved
 CONFIG, DATASET = "config", "dataset"
 GROUPS = frozenset({CONFIG, DATASET, "launcher", "hardware", launcher_fields.CONFIG, launcher_fields.DEEPSPEED})
 GPUS = "accelerate launch decides, and this file does not say how many it starts; pass --set hardware.gpus=N"
+
+#: When such a trainer samples, saves and stops, and where it writes, in the words that both have from one author.
+RUN = (
+    Field(path="_prompts", keys=("sample_prompts",), convert=run_values.place()),
+    Field(path="sample.every", keys=("sample_every_n_steps",), convert=flag_text(count())),
+    Field(path="sample.every_epochs", keys=("sample_every_n_epochs",), convert=flag_text(count())),
+    Field(path="save.every", keys=("save_every_n_steps",), convert=flag_text(count())),
+    Field(path="save.every_epochs", keys=("save_every_n_epochs",), convert=flag_text(count())),
+    Field(path="_keep_steps", keys=("save_last_n_steps",), convert=flag_text(count())),
+    Field(path="_keep_epochs", keys=("save_last_n_epochs",), convert=flag_text(count())),
+    Field(path="schedule.steps", keys=("max_train_steps",), convert=flag_text(count(1, STEPS))),
+    Field(path="schedule.epochs", keys=("max_train_epochs",), convert=flag_text(count())),
+    Field(path="schedule.warmup", keys=("lr_warmup_steps",), convert=flag_text(count(0))),
+    Field(path="paths.output", keys=("output_dir",), convert=run_values.place()),
+    Field(path="paths.resume", keys=("resume", "network_weights"), convert=run_values.place()),
+)
 
 
 def table(*, unread: str, fields: Sequence[Field], no_effect: Sequence[str] = ()) -> Table:

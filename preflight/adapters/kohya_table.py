@@ -7,7 +7,7 @@ Names and defaults are library/train_util.py, library/config_util.py and the scr
 from __future__ import annotations
 
 from preflight.adapters import config_flags, launcher
-from preflight.adapters.conversions import COUNT, SIDE, STEPS, choice, flag, flag_text, real, size, text, whole
+from preflight.adapters.conversions import COUNT, SIDE, choice, flag, flag_text, real, size, text, whole
 from preflight.adapters.musubi_values import optimizers, pairs
 from preflight.adapters.run_values import count, place
 from preflight.adapters.table import Field
@@ -84,19 +84,8 @@ FIELDS = (
     Field(path="_zero_stage", keys=("zero_stage",), convert=whole(0, 3), default=2, source="library/deepspeed_utils.py"),
     Field(path="_optimizer_device", keys=("offload_optimizer_device",), convert=text("a device")),
     Field(path="_param_device", keys=("offload_param_device",), convert=text("a device")),
-    Field(path="_prompts", keys=("sample_prompts",), convert=place()),
-    Field(path="sample.every", keys=("sample_every_n_steps",), convert=flag_text(count())),
-    Field(path="sample.every_epochs", keys=("sample_every_n_epochs",), convert=flag_text(count())),
-    Field(path="save.every", keys=("save_every_n_steps",), convert=flag_text(count())),
-    Field(path="save.every_epochs", keys=("save_every_n_epochs",), convert=flag_text(count())),
-    Field(path="_keep_steps", keys=("save_last_n_steps",), convert=flag_text(count())),
-    Field(path="_keep_epochs", keys=("save_last_n_epochs",), convert=flag_text(count())),
     Field(path="save.optimizer", keys=("save_state",), convert=flag(), default=False, source=TRAINING),
-    Field(path="schedule.steps", keys=("max_train_steps",), convert=flag_text(count(1, STEPS))),
-    Field(path="schedule.epochs", keys=("max_train_epochs",), convert=flag_text(count())),
-    Field(path="schedule.warmup", keys=("lr_warmup_steps",), convert=flag_text(count(0))),
-    Field(path="paths.output", keys=("output_dir",), convert=place()),
-    Field(path="paths.resume", keys=("resume", "network_weights"), convert=place()),
+    *config_flags.RUN,
     *launcher.FIELDS,
 )  # fmt: skip
 

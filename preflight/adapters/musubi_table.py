@@ -7,7 +7,7 @@ github.com/kohya-ss/musubi-tuner (commit 30c658c).
 from __future__ import annotations
 
 from preflight.adapters import config_flags, launcher
-from preflight.adapters.conversions import COUNT, SIDE, STEPS, choice, flag, flag_text, real, size, text, whole
+from preflight.adapters.conversions import COUNT, SIDE, choice, flag, flag_text, real, size, text, whole
 from preflight.adapters.diffusion_pipe_values import frames
 from preflight.adapters.musubi_kinds import TASKS
 from preflight.adapters.musubi_values import optimizers, pairs
@@ -75,19 +75,8 @@ FIELDS = (
     Field(path="paths.train", keys=tuple(f"dataset.datasets.*.{key}" for key in
           ("video_directory", "image_directory", "video_jsonl_file", "image_jsonl_file")), convert=place(), among="first"),
     Field(path="data.workers", keys=("max_data_loader_n_workers",), convert=flag_text(count(0, COUNT)), default=8, source=COMMON),
-    Field(path="_prompts", keys=("sample_prompts",), convert=place()),
-    Field(path="sample.every", keys=("sample_every_n_steps",), convert=flag_text(count())),
-    Field(path="sample.every_epochs", keys=("sample_every_n_epochs",), convert=flag_text(count())),
-    Field(path="save.every", keys=("save_every_n_steps",), convert=flag_text(count())),
-    Field(path="save.every_epochs", keys=("save_every_n_epochs",), convert=flag_text(count())),
-    Field(path="_keep_steps", keys=("save_last_n_steps",), convert=flag_text(count())),
-    Field(path="_keep_epochs", keys=("save_last_n_epochs",), convert=flag_text(count())),
     Field(path="save.optimizer", keys=("save_state",), convert=flag(), default=False, source=COMMON),
-    Field(path="schedule.steps", keys=("max_train_steps",), convert=flag_text(count(1, STEPS))),
-    Field(path="schedule.epochs", keys=("max_train_epochs",), convert=flag_text(count())),
-    Field(path="schedule.warmup", keys=("lr_warmup_steps",), convert=flag_text(count(0))),
-    Field(path="paths.output", keys=("output_dir",), convert=place()),
-    Field(path="paths.resume", keys=("resume", "network_weights"), convert=place()),
+    *config_flags.RUN,
     *launcher.FIELDS,
 )  # fmt: skip
 
