@@ -164,7 +164,7 @@ def _stage(run: Draft) -> tuple[int, str]:
     return (0, "") if DEEPSPEED in run.document.included else (2, "")  # zero/config.py: stage = 0
 
 
-def _deepspeed(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001
+def _deepspeed(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001  # one of the launchers' table
     stage, like = _stage(run)
     if stage == 0:
         run.put("parallel.strategy", "ddp" if gpus > 1 else "none", like=like)
@@ -186,13 +186,11 @@ def _deepspeed(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG00
 
 def _auto(run: Draft, what: str) -> bool:
     """Whether DeepSpeed's file leaves the place of `what` to accelerate."""
-    group = run.document.data.get(DEEPSPEED)
-    for key in ("zero_optimization", "offload_optimizer" if what == "optimizer" else "offload_param", "device"):
-        group = group.get(key) if isinstance(group, Mapping) else None
-    return group == "auto"
+    name = "offload_optimizer" if what == "optimizer" else "offload_param"
+    return bool(run.block(DEEPSPEED, "zero_optimization", name).get("device") == "auto")
 
 
-def _fsdp_strategy(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001
+def _fsdp_strategy(run: Draft, gpus: int, distributed: bool) -> None:  # noqa: ARG001  # one of the launchers' table
     """Accelerate's plugin: FULL_SHARD, or with FSDP2 whatever reshard_after_forward says, whose default is true.
 
     For FSDP 1 launch.py always says a sharding strategy, which goes before reshard_after_forward (utils/launch.py, accelerator.py).
